@@ -4,16 +4,14 @@
 //! Deliberately absent: which events are parked, and what becomes of them, which the node decides.
 
 use axum::extract::Request;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
 use serde::Deserialize;
-use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::{Parts, parts_of};
 use crate::form::{self, Action, Form};
 use crate::format;
-use crate::json;
 use crate::layout::{Frame, Room, icon};
 use crate::node::{Trouble, segment, with_query};
 use crate::parts::{self, Tone};
@@ -21,6 +19,9 @@ use crate::visit::Visit;
 
 /// The parked streams of a page.
 const LIMIT: &str = "50";
+/// How far a parked stream is looked for: pages, and their size.
+const SEARCHED_PAGES_MAX: usize = 20;
+const SEARCHED_LIMIT: &str = "1000";
 const ABOUT: &str = "Streams that a projection has set aside, because it could not take up one of \
                      their events. Everything behind that event waits with it, in order.";
 
@@ -55,11 +56,16 @@ struct Parked {
     tenant: Option<String>,
     stream: String,
     partition: Option<u32>,
+    position: Option<u64>,
     event_type: Option<String>,
     #[serde(default)]
     commits: u64,
     reason: String,
     parked_at: String,
+    /// How often it was tried.
+    attempts: Option<u64>,
+    /// What an operator asked for, until it is done.
+    wish: Option<String>,
 }
 
 fn place(projection: &str, stream: &str) -> String {
@@ -187,42 +193,74 @@ pub(crate) async fn one(visit: Visit, path: Parts<(String, String)>) -> Response
     };
     let above = visit.link("/console/parked", [("projection", &*projection)]);
     let frame = Frame::below(Room::Parked, &*stream).above(above, &*projection);
-    let path = format!("/v1/parked/{}/{}", segment(&projection), segment(&stream));
-    let answer = match visit.node() {
-        Ok(node) => node.get::<Box<RawValue>>(&path).await,
-        Err(trouble) => Err(trouble.clone()),
-    };
-    match answer {
-        Ok(answer) => {
-            let place = place(&projection, &stream);
-            let content = html! {
-                section.controls aria-label="Controls" {
-                    div.buttons {
-                        @for action in ACTIONS {
-                            (action.link(&visit.link(&format!("{place}/{}", action.name), [])))
-                        }
-                        a.button href=(visit.link(&format!("/console/streams/{}", segment(&stream)), [])) { "The stream" }
-                    }
-                }
-                (commits(&answer))
-            };
-            frame.page(&visit, content)
-        }
+    match found(&visit, &projection, &stream).await {
+        Ok(parked) => frame.page(&visit, whole(&visit, &parked)),
         Err(trouble) => frame.trouble(&visit, &trouble),
     }
 }
 
-/// Why the stream is parked, and its parked commits as the node shows them.
-fn commits(answer: &RawValue) -> Markup {
-    let value: Value = serde_json::from_str(answer.get()).unwrap_or_default();
-    let reason = value.get("reason").and_then(Value::as_str);
-    html! {
-        @if let Some(reason) = reason {
-            (parts::notice(Tone::Warn, "Why it is parked", &html! { p { (reason) } }))
+/// The parked stream of the visitor's tenant.
+async fn found(visit: &Visit, projection: &str, stream: &str) -> Result<Parked, Trouble> {
+    let tenant = visit.foreign_tenant().unwrap_or("main");
+    let mut after: Option<String> = None;
+    for _ in 0..SEARCHED_PAGES_MAX {
+        let query = [("projection", projection), ("limit", SEARCHED_LIMIT)];
+        let query = query
+            .into_iter()
+            .chain(after.as_deref().map(|after| ("after", after)));
+        let path = with_query("/v1/parked", query);
+        let page: ParkedStreams = visit.node()?.get(&path).await?;
+        let is_it = |one: &Parked| {
+            one.projection == projection
+                && one.stream == stream
+                && one.tenant.as_deref().unwrap_or("main") == tenant
+        };
+        if let Some(found) = page.parked.into_iter().find(is_it) {
+            return Ok(found);
         }
+        let Some(next) = page.next else { break };
+        after = Some(next);
+    }
+    let detail = "the stream is not parked for this projection, or was released meanwhile";
+    Err(Trouble {
+        code: Some("not_parked".to_owned()),
+        ..Trouble::new(StatusCode::NOT_FOUND, "Not parked", detail)
+    })
+}
+
+fn whole(visit: &Visit, one: &Parked) -> Markup {
+    let place = place(&one.projection, &one.stream);
+    let stream = format!("/console/streams/{}", segment(&one.stream));
+    html! {
+        section.controls aria-label="Controls" {
+            div.buttons {
+                @for action in ACTIONS {
+                    (action.link(&visit.link(&format!("{place}/{}", action.name), [])))
+                }
+                a.button href=(visit.link(&stream, [])) { "The stream's events" }
+            }
+        }
+        @if let Some(wish) = &one.wish {
+            (parts::notice(Tone::Note, "Asked for", &html! {
+                p { b { (wish) } ": the process that owns the partition does it within seconds." }
+            }))
+        }
+        (parts::notice(Tone::Warn, "Why it is parked", &html! { p { (one.reason) } }))
         section {
-            h2 { "The parked commits" }
-            (json::block("The parked commits", answer.get()))
+            dl.facts.sheet {
+                dt { "Projection" } dd { (one.projection) }
+                @if let Some(event_type) = &one.event_type { dt { "Event" } dd { (event_type) } }
+                dt { "Waiting" } dd { (format::counted(one.commits, "commit")) }
+                @if let Some(attempts) = one.attempts { dt { "Tried" } dd { (format::counted(attempts, "time")) } }
+                dt { "Parked" } dd { (format::moment(&one.parked_at)) }
+                @if let Some(partition) = one.partition {
+                    dt { "Place" }
+                    dd {
+                        "partition " (partition)
+                        @if let Some(position) = one.position { ", position " (format::grouped(position)) }
+                    }
+                }
+            }
         }
     }
 }

@@ -8,7 +8,8 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
 
 use super::projections::{
-    Comparison, Failure, Generation, Owner, Partition, Projection, left, meaning, rate, tone,
+    Comparison, Failure, Generation, Owner, Partition, Projection, gap, lag, left, meaning, rate,
+    tone,
 };
 use super::{Parts, parts_of};
 use crate::form::{self, Action, Form};
@@ -73,21 +74,12 @@ const ROLL_BACK: Action = Action {
     done: "The previous generation is live again.",
     tone: Tone::Bad,
 };
-const DROP: Action = Action {
-    name: "drop",
-    button: "Drop",
-    about: "Removes the projection's tables and views for good. The log keeps the events.",
-    done: "The projection's tables are removed.",
-    tone: Tone::Bad,
-};
-const ACTIONS: [Action; 8] = [
-    PAUSE, RESUME, VERIFY, REBUILD, CANCEL, SWITCH, ROLL_BACK, DROP,
-];
+const ACTIONS: [Action; 7] = [PAUSE, RESUME, VERIFY, REBUILD, CANCEL, SWITCH, ROLL_BACK];
 
 /// The actions that the state of a projection suggests.
 fn offered(projection: &Projection) -> Vec<Action> {
     let has = |state: &str| projection.generations.iter().any(|one| one.state == state);
-    let is_gone = projection.state == "absent";
+    let is_gone = ["absent", "unknown"].contains(&&*projection.state);
     let is_paused = projection.paused.is_some();
     let is_new = has("building") && has("live");
     let all = [
@@ -98,7 +90,6 @@ fn offered(projection: &Projection) -> Vec<Action> {
         (is_new || has("ready"), CANCEL),
         (has("ready"), SWITCH),
         (has("retired"), ROLL_BACK),
-        (is_gone, DROP),
     ];
     let offered = all.into_iter().filter(|(is_offered, _)| *is_offered);
     offered.map(|(_, action)| action).collect()
@@ -191,7 +182,14 @@ fn shown(visit: &Visit, projection: &Projection) -> Markup {
                 }
             }))
         }
-        @if projection.stuck {
+        @if projection.state == "unknown" {
+            (parts::notice(Tone::Note, "Not of this program", &html! {
+                p { "Its tables are in Postgres, and this program has no rule for them. If it was \
+                     removed for good, the command " code { "projections drop " (projection.name) }
+                     " removes its tables, too." }
+            }))
+        }
+        @if projection.state == "stuck" {
             (parts::notice(Tone::Bad, "Stuck", &html! {
                 p { "There are records to take up, and it does not move. The log of the process that \
                      owns its partitions says why; if no process does, start one with the role "
@@ -204,8 +202,8 @@ fn shown(visit: &Visit, projection: &Projection) -> Markup {
                     dt { "State" }
                     dd { span.value { (projection.badge()) } span.note { (meaning(&projection.state)) } }
                 }
-                (parts::figure("Gap", &format::grouped(projection.gap), Some("records not taken up")))
-                (parts::figure("Lag", &format::seconds(projection.lag_seconds), Some("of the oldest of them")))
+                (parts::figure("Gap", &gap(projection.gap), Some("records not taken up")))
+                (parts::figure("Lag", &lag(projection.lag_seconds), Some("of the oldest of them")))
                 (parts::figure("Rate", &rate(projection), Some(&format!("time left: {}", left(projection)))))
             }
         }
@@ -241,14 +239,18 @@ fn failure(visit: &Visit, error: &Failure) -> Markup {
         p { (error.reason) }
         @if let Some(remedy) = &error.remedy { p { b { "What to do: " } (remedy) } }
         dl.facts {
-            dt { "At" } dd { (format::moment(&error.at)) }
+            @if let Some(at) = &error.at { dt { "Since" } dd { (format::moment(at)) } }
             @if let Some(stream) = &error.stream {
                 dt { "Stream" }
                 dd { a href=(visit.link(&format!("/console/streams/{}", segment(stream)), [])) { (stream) } }
             }
             @if let Some(event_type) = &error.event_type { dt { "Event" } dd { (event_type) } }
-            @if let (Some(partition), Some(offset)) = (error.partition, error.offset) {
-                dt { "Place" } dd { "partition " (partition) ", offset " (format::grouped(offset)) }
+            @if let Some(partition) = error.partition {
+                dt { "Place" }
+                dd {
+                    "partition " (partition)
+                    @if let Some(offset) = error.offset { ", offset " (format::grouped(offset)) }
+                }
             }
         }
     };
@@ -285,7 +287,14 @@ fn generation_of(generation: &Generation) -> Markup {
             @if generation.state != "live" && let Some(share) = generation.share() {
                 p { (parts::bar(&format!("Taken up by generation {}", generation.number), share)) }
             }
-            @if let Some(comparison) = &generation.comparison { (comparison_of(comparison)) }
+            @if let Some(comparison) = &generation.comparison {
+                @let titles = ["It has the same rows as the live one", "It differs from the live one"];
+                (comparison_of(comparison, titles, comparison.at.as_deref()))
+            }
+            @if let Some(verified) = &generation.verified {
+                @let titles = ["It has the rows that the log makes", "It differs from what the log makes"];
+                (comparison_of(verified, titles, generation.verified_at.as_deref()))
+            }
             @if !generation.partitions.is_empty() { (parts::wide(&label, &table)) }
         }
     }
@@ -295,10 +304,13 @@ fn generation_of(generation: &Generation) -> Markup {
 #[allow(clippy::cast_precision_loss)]
 fn partition_row(partition: &Partition) -> Markup {
     let number = |number: Option<u64>| number.map_or_else(|| "–".to_owned(), format::grouped);
-    let share = partition.head.map(|head| match head {
-        0 => 1.0,
-        head => 1.0 - partition.gap.min(head) as f64 / head as f64,
-    });
+    let share = partition
+        .head
+        .zip(partition.gap)
+        .map(|(head, gap)| match head {
+            0 => 1.0,
+            head => 1.0 - gap.min(head) as f64 / head as f64,
+        });
     html! {
         tr {
             th scope="row" { (partition.partition) }
@@ -311,8 +323,8 @@ fn partition_row(partition: &Partition) -> Markup {
             td.number data-name="Position" { (number(partition.position)) }
             td.number data-name="Offset" { (number(partition.offset)) }
             td.number data-name="Head" { (number(partition.head)) }
-            td.number data-name="Gap" { (format::grouped(partition.gap)) }
-            td.number data-name="Lag" { (format::seconds(partition.lag_seconds)) }
+            td.number data-name="Gap" { (gap(partition.gap)) }
+            td.number data-name="Lag" { (lag(partition.lag_seconds)) }
             td data-name="Owner" { (owner(partition)) }
         }
     }
@@ -330,11 +342,10 @@ fn owner(partition: &Partition) -> Markup {
     }
 }
 
-fn comparison_of(comparison: &Comparison) -> Markup {
-    let title = match comparison.equal {
-        true => "It has the same rows as the live one",
-        false => "It differs from the live one",
-    };
+/// A comparison under the title that fits: that of equal tables, or that of others.
+fn comparison_of(comparison: &Comparison, titles: [&str; 2], at: Option<&str>) -> Markup {
+    let [equal, different] = titles;
+    let title = if comparison.equal { equal } else { different };
     let tone = if comparison.equal {
         Tone::Good
     } else {
@@ -342,9 +353,11 @@ fn comparison_of(comparison: &Comparison) -> Markup {
     };
     let rows = |number: Option<u64>| number.map_or_else(|| "–".to_owned(), format::grouped);
     let text = html! {
-        p { "Compared " (format::moment(&comparison.at)) "." }
+        @if let Some(at) = at { p { "Compared " (format::moment(at)) "." } }
         @for table in &comparison.tables {
-            p { code { (table.table) } ": " (rows(table.rows)) " rows, live " (rows(table.rows_live)) }
+            p { code { (table.table) } ": " (rows(table.rows)) " rows, live " (rows(table.rows_live))
+                @if !table.not_compared.is_empty() { "; not compared: " (table.not_compared.join(", ")) }
+            }
             @if !table.differences.is_empty() { (differences(table)) }
         }
     };

@@ -27,16 +27,13 @@ pub(super) struct Projection {
     pub(super) about: Option<String>,
     #[serde(default)]
     pub(super) tables: Vec<String>,
-    #[serde(default)]
-    pub(super) gap: u64,
-    #[serde(default)]
-    pub(super) lag_seconds: f64,
+    /// Absent if the log could not be asked.
+    pub(super) gap: Option<u64>,
+    pub(super) lag_seconds: Option<f64>,
     pub(super) rate_per_second: Option<f64>,
     pub(super) seconds_left: Option<f64>,
     #[serde(default)]
     pub(super) parked_streams: u64,
-    #[serde(default)]
-    pub(super) stuck: bool,
     pub(super) paused: Option<Paused>,
     pub(super) error: Option<Failure>,
     #[serde(default)]
@@ -54,7 +51,7 @@ pub(super) struct Paused {
 /// What stopped a projection.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Failure {
-    pub(super) at: String,
+    pub(super) at: Option<String>,
     pub(super) partition: Option<u32>,
     pub(super) offset: Option<u64>,
     pub(super) stream: Option<String>,
@@ -72,14 +69,17 @@ pub(super) struct Generation {
     pub(super) created_at: Option<String>,
     pub(super) keep_until: Option<String>,
     pub(super) comparison: Option<Comparison>,
+    /// When it was last compared with the log, and what was found.
+    pub(super) verified_at: Option<String>,
+    pub(super) verified: Option<Comparison>,
     #[serde(default)]
     pub(super) partitions: Vec<Partition>,
 }
 
-/// How a new generation differs from the live one.
+/// How two sets of tables differ.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Comparison {
-    pub(super) at: String,
+    pub(super) at: Option<String>,
     pub(super) equal: bool,
     #[serde(default)]
     pub(super) tables: Vec<Compared>,
@@ -91,6 +91,9 @@ pub(super) struct Compared {
     pub(super) table: String,
     pub(super) rows: Option<u64>,
     pub(super) rows_live: Option<u64>,
+    /// The columns that only one of the tables has.
+    #[serde(default)]
+    pub(super) not_compared: Vec<String>,
     #[serde(default)]
     pub(super) differences: Vec<Difference>,
 }
@@ -111,10 +114,8 @@ pub(super) struct Partition {
     pub(super) position: Option<u64>,
     pub(super) offset: Option<u64>,
     pub(super) head: Option<u64>,
-    #[serde(default)]
-    pub(super) gap: u64,
-    #[serde(default)]
-    pub(super) lag_seconds: f64,
+    pub(super) gap: Option<u64>,
+    pub(super) lag_seconds: Option<f64>,
     pub(super) owner: Option<Owner>,
     pub(super) stopped: Option<String>,
 }
@@ -138,10 +139,7 @@ impl Projection {
 
     /// Its state in one word, and its colour.
     pub(super) fn badge(&self) -> Markup {
-        html! {
-            (parts::badge(tone(&self.state), &self.state))
-            @if self.stuck { " " (parts::badge(Tone::Bad, "stuck")) }
-        }
+        parts::badge(tone(&self.state), &self.state)
     }
 }
 
@@ -152,7 +150,12 @@ impl Generation {
     pub(super) fn share(&self) -> Option<f64> {
         let ends: Option<Vec<u64>> = self.partitions.iter().map(Partition::end).collect();
         let all: u64 = ends.filter(|ends| !ends.is_empty())?.iter().sum();
-        let gap: u64 = self.partitions.iter().map(|partition| partition.gap).sum();
+        let gaps: Option<Vec<u64>> = self
+            .partitions
+            .iter()
+            .map(|partition| partition.gap)
+            .collect();
+        let gap: u64 = gaps?.iter().sum();
         Some(if all == 0 {
             1.0
         } else {
@@ -174,7 +177,7 @@ pub(super) fn tone(state: &str) -> Tone {
         "live" | "ready" => Tone::Good,
         "building" => Tone::Note,
         "behind" | "parked" | "outdated" => Tone::Warn,
-        "stopped" => Tone::Bad,
+        "stopped" | "stuck" => Tone::Bad,
         _ => Tone::Quiet,
     }
 }
@@ -191,7 +194,9 @@ pub(super) fn meaning(state: &str) -> &'static str {
         "stopped" => "It met an event that it cannot take up, and goes no further.",
         "parked" => "Some streams are set aside; it takes up all others.",
         "outdated" => "The program has another version of its rule than the rows.",
-        "absent" => "The program no longer has it, or no process runs it.",
+        "stuck" => "There is something to take up, and it does not move.",
+        "absent" => "No process has made its tables yet.",
+        "unknown" => "Postgres has it, and this program does not.",
         _ => "",
     }
 }
@@ -316,13 +321,23 @@ fn row(visit: &Visit, projection: &Projection) -> Markup {
                     None => span.quiet { "–" },
                 }
             }
-            td.number data-name="Gap" { (format::grouped(projection.gap)) }
-            td.number data-name="Lag" { (format::seconds(projection.lag_seconds)) }
+            td.number data-name="Gap" { (gap(projection.gap)) }
+            td.number data-name="Lag" { (lag(projection.lag_seconds)) }
             td.number data-name="Rate" { (rate(projection)) }
             td.number data-name="Time left" { (left(projection)) }
             td.number data-name="Parked" { (parked(visit, projection)) }
         }
     }
+}
+
+/// A number of records, where it is known.
+pub(super) fn gap(gap: Option<u64>) -> String {
+    gap.map_or_else(|| "–".to_owned(), format::grouped)
+}
+
+/// How long the oldest of them has been in the log, where it is known.
+pub(super) fn lag(seconds: Option<f64>) -> String {
+    seconds.map_or_else(|| "–".to_owned(), format::seconds)
 }
 
 pub(super) fn rate(projection: &Projection) -> String {
@@ -336,7 +351,7 @@ pub(super) fn rate(projection: &Projection) -> String {
 pub(super) fn left(projection: &Projection) -> String {
     match projection.seconds_left {
         Some(left) => format::seconds(left),
-        None if projection.gap == 0 => "none".to_owned(),
+        None if projection.gap == Some(0) => "none".to_owned(),
         None => "–".to_owned(),
     }
 }
@@ -346,7 +361,8 @@ fn parked(visit: &Visit, projection: &Projection) -> Markup {
         0 => html! { "0" },
         number => {
             let link = visit.link("/console/parked", [("projection", &*projection.name)]);
-            html! { a href=(link) { (format::counted(number, "stream")) } }
+            let title = format::counted(number, "parked stream");
+            html! { a href=(link) title=(title) { (format::grouped(number)) } }
         }
     }
 }

@@ -58,8 +58,27 @@ const PAGES: &[Page] = &[
         "refusals",
         &["order_not_approved", "By rule"],
     ),
-    ("/console/projections", "projections", &[]),
-    ("/console/parked", "parked", &[]),
+    (
+        "/console/projections",
+        "projections",
+        &["payment_mix", "live", "100 %"],
+    ),
+    (
+        "/console/projections/payment_mix",
+        "projection",
+        &["Generation 1", "Verify", "Pause"],
+    ),
+    (
+        "/console/projections/payment_mix/rebuild",
+        "form",
+        &["from the start of the log", "Reason"],
+    ),
+    ("/console/parked", "parked", &["No stream is parked"]),
+    (
+        "/console/models/daily_sales?items.gte=3&sort=-items",
+        "filtered",
+        &["is at least", "items_minor"],
+    ),
     (
         "/console/configuration",
         "configuration",
@@ -136,5 +155,23 @@ fn every_room_can_be_seen_in_a_browser_by_anybody() {
     assert_eq!(
         (&seen["streams"], &seen["hidden"]),
         (&json!("Streams"), &json!(true))
+    );
+    let control = &seen["control"];
+    let paused = text(&control["paused"]);
+    assert!(paused.contains("The projection is paused."), "{paused}");
+    assert!(
+        paused.contains("user:ana") && paused.contains("a release"),
+        "{paused}"
+    );
+    let resumed = text(&control["resumed"]);
+    assert!(resumed.contains("The projection is resumed."), "{resumed}");
+    let rows: Vec<u64> = serde_json::from_value(seen["filter"]["seen"].clone()).unwrap();
+    assert!(
+        rows[1] > 0 && rows[1] < rows[0] && rows[0] == rows[2],
+        "{rows:?}"
+    );
+    assert!(
+        text(&seen["filter"]["csv"]).starts_with("day,currency,orders"),
+        "{seen}"
     );
 }

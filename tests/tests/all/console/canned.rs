@@ -85,7 +85,7 @@ fn projection(name: &str, state: &str, gap: u64, more: &Value) -> Value {
         "about": "Orders that were placed, with their state, sums, payments and reviews.",
         "tables": [name, "order_lines"], "gap": gap, "lag_seconds": gap as f64 / 250.0,
         "rate_per_second": (gap > 0).then_some(41_234.5), "seconds_left": (gap > 0).then_some(734.0),
-        "parked_streams": 0, "stuck": false, "paused": null, "error": null,
+        "parked_streams": 0, "paused": null, "error": null,
         "generations": [{"number": 7, "version": 11, "state": "live", "created_at": "2026-11-02T03:04:05Z",
                          "keep_until": null, "comparison": null, "partitions": partitions(gap)}],
     });
@@ -101,7 +101,7 @@ fn projections() -> Vec<Value> {
     let compared = json!([{"table": "order_summary", "rows": 100_000, "rows_live": 100_001,
                            "differences": [difference, difference]}]);
     let stopped = json!({
-        "stuck": true, "parked_streams": 3,
+        "parked_streams": 3,
         "paused": {"at": at, "by": "user:ana", "reason": "a release; ".repeat(20)},
         "error": {"at": at, "partition": 3, "offset": 1_234_567, "stream": long_name(),
                   "event_type": "OrderPlaced", "reason": "a sum is too large for 64 bits",
@@ -121,7 +121,7 @@ fn projections() -> Vec<Value> {
         projection("daily_sales", "live", 0, &none),
         projection("seller_sales", "building", 740_000, &none),
         projection("customer_orders", "behind", 12_000, &none),
-        projection("payment_mix", "paused", 12, &none),
+        projection("payment_mix", "stuck", 12, &none),
         projection("delivery_days", "parked", 0, &json!({"parked_streams": 1})),
         projection(
             "a_projection_whose_name_is_as_long_as_names_of_tables_may_be_in_it",
@@ -161,10 +161,10 @@ fn answer(method_and_path: &str) -> (u16, Value) {
                       "detail": "Postgres does not answer", "correlation_id": "0198b2c1-7a52-7d11-9d5c"});
     let row = json!({"key": "key", "note": words, "a_column_with_a_name_that_is_long": "x".repeat(500),
                      "stream": long_name()});
-    let parked = |tenant: &str| {
-        json!({"projection": "order_summary", "tenant": tenant, "stream": long_name(), "partition": 3,
+    let parked = |tenant: &str, stream: &str| {
+        json!({"projection": "order_summary", "tenant": tenant, "stream": stream, "partition": 3,
                "position": 7, "event_type": "OrderPlaced", "commits": 12, "reason": "it failed: ".repeat(30),
-               "parked_at": "2026-11-30T12:00:00Z"})
+               "parked_at": "2026-11-30T12:00:00Z", "attempts": 3, "wish": "retry"})
     };
     let owner = json!({"term": 4, "node": "node-a.example", "address": "http://10.0.0.1:4747"});
     let owners = (0..16)
@@ -191,11 +191,7 @@ fn answer(method_and_path: &str) -> (u16, Value) {
         "GET /v1/projections/order_summary" => (200, projections().remove(0)),
         "GET /v1/parked" => (
             200,
-            json!({"parked": [parked("main"), parked("acme")], "next": "more"}),
-        ),
-        "GET /v1/parked/order_summary/order-1" => (
-            200,
-            json!({"reason": "it failed", "commits": [event(1, &json!({"a": words}))]}),
+            json!({"parked": [parked("main", "order-1"), parked("acme", &long_name())], "next": "more"}),
         ),
         "GET /v1/streams/order-1/events" => {
             let data = json!({"note": words, "id": "x".repeat(300), "empty": {}});

@@ -39,12 +39,51 @@ async function live(page) {
   return { isLive, before, after };
 }
 
+/** Pauses a projection and resumes it, each with a reason. */
+async function control(page) {
+  const ask = async (button, reason) => {
+    await page.locator(".controls").getByText(button, { exact: true }).click();
+    await page.getByLabel("Reason").fill(reason);
+    await page.getByLabel("Your name").fill("ana");
+    await page.locator("form.ask button").click();
+    return page.locator("main").innerText();
+  };
+  await page.goto(`${url}/console/projections`);
+  await page.locator("main table").getByText("payment_mix").click();
+  const paused = await ask("Pause", "a release");
+  const resumed = await ask("Resume", "it is over");
+  return { paused, resumed };
+}
+
+/** Filters a read model by a form, and takes the filter off again. */
+async function filter(page) {
+  await page.goto(`${url}/console/models/daily_sales`);
+  const rows = () => page.locator("main tbody tr").count();
+  const seen = [await rows()];
+  await page.getByLabel("Filter", { exact: true }).selectOption("items.gte");
+  await page.getByLabel("Value").fill("3");
+  await page.getByText("Add filter").click();
+  await page.locator(".chip").waitFor();
+  seen.push(await rows());
+  await page.locator(".chip a").click();
+  await page.locator(".chip").waitFor({ state: "detached" });
+  seen.push(await rows());
+  const saved = page.waitForEvent("download");
+  await page.getByText("Download CSV").click();
+  const file = await (await saved).createReadStream();
+  let text = "";
+  for await (const chunk of file) text += chunk;
+  return { seen, csv: text.slice(0, 40) };
+}
+
 async function main() {
   const browser = await chromium.launch({ executablePath });
   const page = await browser.newPage({ colorScheme: "light" });
   page.setDefaultTimeout(120_000); // a machine may be busy with other tests
   await page.goto(`${url}/console`);
   const seen = { colours: await colours(page), live: await live(page) };
+  seen.control = await control(page);
+  seen.filter = await filter(page);
   // Without a script: from the menu to the events of a stream, and back by the way above the page.
   const context = await browser.newContext({ javaScriptEnabled: false, viewport: { width: 360, height: 700 } });
   const plain = await context.newPage();
