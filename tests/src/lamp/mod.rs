@@ -10,13 +10,11 @@ use host::App;
 use kernel::registry::Registry;
 
 /// The program of the first release.
-#[must_use]
 pub fn old() -> App {
     host::app("lamp").registry(Registry::new().with::<old::Lamp>())
 }
 
 /// The program of the second release.
-#[must_use]
 pub fn new() -> App {
     host::app("lamp").registry(Registry::new().with::<new::Lamp>())
 }
