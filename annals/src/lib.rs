@@ -25,11 +25,13 @@ pub use client;
 pub use host::{App, Domain, Subcommand, app};
 #[cfg(feature = "cqrs-es")]
 pub use kernel::cqrs;
-/// For tests: given, when, then for rules, and a program that runs for a test.
+/// For tests: given, when, then for rules, histories and their rows for read models, and a program
+/// that runs for a test.
 #[cfg(feature = "testing")]
 pub mod testing {
     pub use host::testing::Running;
     pub use kernel::testing::{Given, Time, When, given, given_nothing};
+    pub use projector::testing::{History, history};
 }
 pub use kernel::{
     Actor, ActorKind, Category, CausationId, CommandId, Context, CorrelationId, Decider, Message,

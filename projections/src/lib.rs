@@ -46,6 +46,8 @@ fn month_of(moment: Timestamp) -> NaiveDate {
 }
 
 #[cfg(test)]
+mod histories;
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 

@@ -7,5 +7,5 @@ pub(crate) mod cell;
 pub(crate) mod changes;
 pub(crate) mod ownership;
 pub(crate) mod parked;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) mod stored;

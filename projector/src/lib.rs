@@ -15,7 +15,7 @@ mod fold;
 mod models;
 mod run;
 mod store;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use declare::check::{DeclarationFault, DeclarationFaults, check_declarations};

@@ -2,10 +2,11 @@
 //!
 //! Start with `book`: it defines the commands and events of a book, the reasons for refusing a
 //! command, and the rules that decide. Nothing in it knows of a log, a database or HTTP, and
-//! nothing in the engine knows of books. `readers` is a read model made from the events, and `main`
-//! runs both with the same code that runs `annals`.
+//! nothing in the engine knows of books. `readers` and `loans` are read models made from the events,
+//! and `main` runs all of them with the same code that runs `annals`.
 
 pub mod book;
+pub mod loans;
 pub mod readers;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use annals::read_model::Projection;
 use annals::registry::Registry;
 
 pub use book::Book;
+pub use loans::loans;
 pub use readers::readers;
 
 /// The rules of the library.
@@ -26,5 +28,5 @@ pub fn registry() -> Registry {
 /// streams, which `annals events` and `annals state` use, and the refusals.
 #[must_use]
 pub fn projections() -> Vec<Arc<dyn Projection>> {
-    vec![Arc::new(readers())]
+    vec![Arc::new(loans()), Arc::new(readers())]
 }

@@ -11,7 +11,8 @@ use crate::book::{Book, BookLent, BookReturned};
 
 // The contributions to all columns commute, so books in different partitions can be folded in
 // parallel. The table is shown under `/v1/read/readers`, and as `read.readers` in SQL.
-const READERS: Table = Table {
+/// Readers with their books.
+pub const READERS: Table = Table {
     name: "readers",
     about: "Readers with the books they borrowed, brought back, and brought back late.",
     key: &[key(

@@ -13,7 +13,8 @@ use crate::store::generation::{Generation, Live};
 use crate::store::sql::{self, qualified_table, qualified_view};
 
 /// The objects that depend on the relations `$1`, except those in `$2`, and what depends on these in
-/// turn. A table's keys and checks, and the rule that makes a view a view, are parts of it.
+/// turn. A table's keys and checks, its declared indexes (`indexes`), and the rule that makes a view a
+/// view, are parts of it.
 const DEPENDENTS: &str = "\
 WITH RECURSIVE dropped AS (SELECT to_regclass(name)::oid AS oid FROM unnest($1::text[]) AS name),
 ours AS (SELECT to_regclass(name)::oid AS oid FROM unnest($2::text[]) AS name),
@@ -37,6 +38,8 @@ LEFT JOIN pg_constraint AS k ON d.classid = 'pg_constraint'::regclass AND k.oid 
 WHERE (d.deptype = 'n' OR d.deptype = 'a' AND c.oid IN (SELECT oid FROM dropped))
     AND (r.oid IS NULL OR r.ev_class = c.oid AND r.rulename <> '_RETURN')
     AND (k.oid IS NULL OR k.contype NOT IN ('p', 'n', 'c'))
+    AND NOT EXISTS (SELECT FROM pg_class AS i WHERE d.classid = 'pg_class'::regclass
+        AND i.oid = d.objid AND i.relkind = 'i' AND starts_with(i.relname, 'ix_'))
 ORDER BY 1";
 
 /// The relations of `$1` that this user may not drop, with their owners.

@@ -6,7 +6,10 @@ use std::path::Path;
 
 /// Each page, with the folders of the examples that it explains.
 const PAGES: [(&str, &[&str]); 2] = [
-    ("docs/your-domain.md", &["examples/bank"]),
+    (
+        "docs/your-domain.md",
+        &["examples/bank", "examples/lending"],
+    ),
     ("docs/cqrs-es.md", &["examples/cqrs"]),
 ];
 

@@ -10,6 +10,7 @@ use projector::{
     Index, KeyColumn, Projection, Projector, Rules, Table, Value, ValueColumn, asc, desc, index,
     key, set,
 };
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tests::harness::logs::Kind;
 use tests::harness::postgres::Postgres;
 use tests::harness::stack::NOW;
@@ -90,10 +91,18 @@ async fn indexes_follow_their_declarations_without_a_new_version() {
     projector.stop().await.unwrap();
 
     // An index that an interruption left unfinished is made again.
-    let broken = "UPDATE pg_index SET indisvalid = false FROM pg_class AS i \
-        WHERE i.oid = indexrelid AND i.relname LIKE 'ix_%' \
-            AND pg_get_indexdef(indexrelid, 1, true) = 'items'";
-    execute(&url, broken).await;
+    let name = "SELECT i.relname::text FROM pg_index JOIN pg_class AS i ON i.oid = indexrelid \
+        WHERE i.relname LIKE 'ix_%' AND pg_get_indexdef(indexrelid, 1, true) = 'items'";
+    let name = scalar::<String>(&url, name).await;
+    execute(&url, &format!("DROP INDEX projection.{name}")).await;
+    // Several orders have the same number of items.
+    let unique =
+        format!("CREATE UNIQUE INDEX CONCURRENTLY {name} ON projection.placed_v1_g1 (items)");
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let unique = sqlx::raw_sql(AssertSqlSafe(unique));
+    unique.execute(&mut connection).await.unwrap_err();
+    let unfinished = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
+    assert_eq!(scalar::<i64>(&url, unfinished).await, 1);
     let projector = Projector::spawn(&log.log, &url, &after, 1).unwrap();
     until_columns(&url, &format!("customer | items | {first}")).await;
     projector.stop().await.unwrap();
@@ -112,6 +121,5 @@ async fn indexes_follow_their_declarations_without_a_new_version() {
         scalar::<String>(&url, COLUMNS).await,
         format!("items | {first}")
     );
-    let unfinished = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
     assert_eq!(scalar::<i64>(&url, unfinished).await, 0);
 }
