@@ -14,8 +14,8 @@ use domain::vocabulary::{Money, OrderId};
 use domain::{Order, Payment};
 use projector::ColumnType::{Bigint, Text, Timestamptz};
 use projector::{
-    Changes, Envelope, Row, Rules, Table, Value, View, add, computed, count_of, key, set, sum_of,
-    tally,
+    Changes, Envelope, Row, Rules, Table, Value, View, add, asc, computed, count_of, index, key,
+    set, sum_of, tally,
 };
 
 const ORDERS: Table = Table {
@@ -23,12 +23,13 @@ const ORDERS: Table = Table {
     about: "Orders that were placed, with their state, sums, payments and reviews.",
     key: &[key("order_id", Text, "The order.")],
     values: &[
-        set("customer_id", Text, "The customer who placed it."),
+        set("customer_id", Text, "The customer who placed it.").shortened(),
         set(
             "status",
             Text,
             "What became of it last: placed, approved, processing, invoiced, shipped, delivered, canceled or unavailable.",
-        ),
+        )
+        .shortened(),
         set("placed_at", Timestamptz, "When it was placed."),
         set("approved_at", Timestamptz, "When it was approved.").nullable(),
         set("shipped_at", Timestamptz, "When it went to the carrier.").nullable(),
@@ -79,6 +80,11 @@ const ORDERS: Table = Table {
         ],
         ..View::WHOLE
     },
+    indexes: &[
+        index(&[asc("status"), asc("placed_at")]),
+        index(&[asc("customer_id"), asc("placed_at")]),
+        index(&[asc("placed_at")]),
+    ],
     ..Table::PLAIN
 };
 
@@ -99,7 +105,7 @@ const PAYMENTS: Table = Table {
 };
 
 pub(crate) fn rules() -> Rules {
-    Rules::new("order_summary", 2, &[ORDERS, PAYMENTS])
+    Rules::new("order_summary", 3, &[ORDERS, PAYMENTS])
         .on::<Order, OrderPlaced>(|placed, event, changes| {
             order(event, changes)
                 .put("status", "placed")

@@ -4,7 +4,8 @@
 //! forgotten, this makes a second row. Deliberately absent: the refused data.
 
 use crate::{
-    Changes, ColumnType, Entry, ProjectError, Projection, Table, Value, count_of, key, set,
+    Changes, ColumnType, Entry, ProjectError, Projection, Table, Value, asc, count_of, index, key,
+    set,
 };
 
 const REFUSALS: Table = Table {
@@ -33,7 +34,8 @@ const REFUSALS: Table = Table {
             "code",
             ColumnType::Text,
             "The stable code of the broken rule.",
-        ),
+        )
+        .shortened(),
         set(
             "detail",
             ColumnType::Text,
@@ -55,6 +57,10 @@ const REFUSALS: Table = Table {
             "The partition of the log that holds it.",
         ),
     ],
+    indexes: &[
+        index(&[asc("code"), asc("recorded_at")]),
+        index(&[asc("recorded_at")]),
+    ],
     ..Table::PLAIN
 };
 
@@ -68,7 +74,7 @@ impl Projection for Rejections {
     }
 
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     fn tables(&self) -> &'static [Table] {

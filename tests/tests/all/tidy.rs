@@ -194,8 +194,9 @@ const BELONGINGS: [Belongs; 5] = [
             "client/src/batch/tests.rs",
             // A node of canned answers, for the console.
             "tests/tests/all/console/",
-            // The raw route with which the door is compared.
+            // The raw routes with which the doors are compared.
             "bench/src/rows/http.rs",
+            "bench/src/rows/query.rs",
             "bench/guards/",
         ],
     },

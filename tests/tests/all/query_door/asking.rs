@@ -358,3 +358,58 @@ async fn a_query_that_takes_too_long_is_ended_and_says_what_to_do() {
     tx.rollback().await.unwrap();
     served.ok("/v1/read/parcels?weight=1").await;
 }
+
+#[tokio::test]
+async fn the_shops_orders_and_refusals_are_found_by_their_indexes() {
+    let served = Served::start(Kind::Sqlite).await;
+    let mut last: Option<position::PositionToken> = None;
+    for number in 0..6 {
+        let stream = format!("order-{number}");
+        let mut placed = request(&stream, "PlaceOrder", "a", &place());
+        placed.occurred_at = Some(
+            format!("2018-06-0{}T10:00:00Z", 9 - number)
+                .parse()
+                .unwrap(),
+        );
+        served.submit(placed).await;
+        let next = if number % 2 == 0 {
+            "ApproveOrder"
+        } else {
+            "ShipOrder"
+        };
+        let answer = served.submit(request(&stream, next, "b", &json!({}))).await;
+        last = Some(match last {
+            Some(last) => last.merge(&answer.position).unwrap(),
+            None => answer.position,
+        });
+    }
+    let last = last.unwrap();
+    for model in ["order_summary", "rejections"] {
+        served
+            .ok(&format!("/v1/read/{model}?limit=1&min_position={last}"))
+            .await;
+    }
+    for (query, expected) in [
+        ("status=approved&sort=placed_at", &["4", "2", "0"][..]),
+        ("status=approved&sort=-placed_at", &["0", "2", "4"]),
+        (
+            "customer_id=c1&placed_at.lt=2018-06-06T00:00:00Z&sort=placed_at",
+            &["5", "4"],
+        ),
+        ("placed_at.gte=2018-06-08T00:00:00Z", &["0", "1"]),
+        ("sort=-placed_at", &["0", "1", "2", "3", "4", "5"]),
+    ] {
+        let path = format!("/v1/read/order_summary?{query}");
+        assert_eq!(walk(&served, &path).await, expected, "{query}");
+    }
+    let refusals = "/v1/read/rejections?code=order_not_approved&sort=-recorded_at&count=true";
+    let page = served.ok(refusals).await;
+    assert_eq!(
+        page["count"]["rows"],
+        page["rows"].as_array().unwrap().len()
+    );
+    let path = "/v1/read/order_summary?status=approved&sort=order_id,status";
+    served
+        .problem(served.get(path), 422, "query_unindexed")
+        .await;
+}
