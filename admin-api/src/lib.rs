@@ -2,6 +2,7 @@
 //!
 //! - `GET /v1/projections`, `GET /v1/projections/{name}`: how they are doing
 //! - `POST /v1/projections/{name}/{action}`: pause, resume, rebuild, verify, cancel, switch, rollback
+//! - `GET /v1/members`: the processes that run projections
 //! - `GET /v1/parked`: streams that a projection could not take up
 //! - `POST /v1/parked/{projection}/{stream}/{action}`: retry, discard
 //!
@@ -108,6 +109,7 @@ pub fn router(door: AdminDoor) -> Router {
             "/v1/projections/{name}/{action}",
             post(projections::control),
         )
+        .route("/v1/members", get(projections::members))
         .route("/v1/parked", get(parked::list))
         .route(
             "/v1/parked/{projection}/{stream}/{action}",

@@ -76,6 +76,7 @@ pub fn fragment() -> Fragment {
             control_operation(action, summary, description),
         );
     }
+    fragment.operation("/v1/members", "get", members_operation());
     fragment.operation("/v1/parked", "get", parked_operation());
     for (action, summary, description) in [
         (
@@ -153,6 +154,26 @@ fn schemas(fragment: &mut Fragment) {
         object(
             "The process that takes up a partition.",
             json!({"member": text("Its id."), "name": text("Its machine and process id.")}),
+        ),
+    );
+    fragment.schema(
+        "Members",
+        object(
+            "The processes that run projections.",
+            json!({"members": list(schema_ref("Member"), "The processes, the eldest first.")}),
+        ),
+    );
+    fragment.schema(
+        "Member",
+        object(
+            "A process that runs projections.",
+            json!({
+                "id": text("Its id; a new one at each start."),
+                "name": text("Its machine and process id."),
+                "started_at": moment("When it joined the others."),
+                "seen_at": moment("When it last said that it is alive."),
+                "leases": integer(0, "How many partitions of generations it holds."),
+            }),
         ),
     );
     comparison_schemas(fragment);
@@ -376,6 +397,20 @@ fn list_operation() -> Value {
         "tags": [TAG],
         "summary": "How every projection is doing",
         "description": "State, gap, lag, rate, owners and errors, for each generation and partition.",
+        "parameters": [parameter_ref("CorrelationId")],
+        "responses": responses,
+    })
+}
+
+fn members_operation() -> Value {
+    let mut responses = problems(&[400], &[]);
+    responses.insert("200".to_owned(), ok("The processes.", "Members"));
+    json!({
+        "operationId": "members",
+        "tags": [TAG],
+        "summary": "The processes that run projections",
+        "description": "A process that has not been seen for two seconds is dead, and the others \
+                        take over.",
         "parameters": [parameter_ref("CorrelationId")],
         "responses": responses,
     })

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use door::{JsonText, NoQuery, Path, Problem};
-use projector::{Purpose, Report};
+use projector::{Process, Purpose, Report};
 use serde::Serialize;
 
 use super::{AdminDoor, Asked, actor, code, failed, said};
@@ -36,6 +36,21 @@ pub(super) async fn one(
     _: NoQuery,
 ) -> Result<Response, Problem> {
     Ok(Json(door.report(&name).await?).into_response())
+}
+
+#[derive(Serialize)]
+struct Members {
+    members: Vec<Process>,
+}
+
+/// `GET /v1/members`
+pub(super) async fn members(
+    State(door): State<AdminDoor>,
+    _: NoQuery,
+) -> Result<Response, Problem> {
+    let mut operator = door.operator().await?;
+    let members = operator.processes().await.map_err(|error| failed(&error))?;
+    Ok(Json(Members { members }).into_response())
 }
 
 /// `POST /v1/projections/{name}/{action}`

@@ -48,7 +48,7 @@ pub use run::status::{TaskState, TaskStatus};
 /// The decimal numbers that rules calculate with.
 pub use rust_decimal::Decimal;
 pub use store::compare::{Comparison, Difference, TableComparison};
-pub use store::control::{Actor, Operator, ParkedStream, ParkedWish};
+pub use store::control::{Actor, Operator, ParkedStream, ParkedWish, Process};
 pub use store::held::{NamedLog, require as require_held, require_log};
 pub use store::migrate::{MigrationStatus, migrate, migration_status};
 pub use store::reader::{READER, Reader, prepare_reader};

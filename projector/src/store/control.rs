@@ -10,6 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use kernel::Timestamp;
 use serde::Serialize;
+use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
 use crate::declare::projection::Projection;
@@ -77,6 +78,21 @@ pub struct ParkedStream {
     pub wish: Option<String>,
 }
 
+/// A process that runs projections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Process {
+    /// Its id; a new one at each start.
+    pub id: String,
+    /// Its machine and process id.
+    pub name: String,
+    /// When it joined the others.
+    pub started_at: Timestamp,
+    /// When it last said that it is alive.
+    pub seen_at: Timestamp,
+    /// How many partitions of generations it holds.
+    pub leases: i64,
+}
+
 /// What an operator wants with a parked stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParkedWish {
@@ -84,6 +100,11 @@ pub enum ParkedWish {
     Retry,
     /// Leave its first parked commit out for ever: each generation of the projection does so.
     Discard,
+}
+
+fn moment(row: &PgRow, column: &str) -> Result<Timestamp, sqlx::Error> {
+    Timestamp::from_utc(row.try_get::<DateTime<Utc>, _>(column)?)
+        .map_err(|_| sqlx::Error::Decode("a moment of the years 1 to 9999".into()))
 }
 
 /// An operator's connection to the read models.
@@ -319,6 +340,32 @@ impl Operator {
         Ok(rows.len())
     }
 
+    /// The processes that run projections, the eldest first.
+    ///
+    /// # Errors
+    /// `Postgres`.
+    pub async fn processes(&mut self) -> Result<Vec<Process>, RuntimeError> {
+        let failed = || RuntimeError::postgres("list the processes that run projections");
+        let select = "SELECT m.member::text AS id, m.name, m.started_at, m.seen_at, \
+                (SELECT count(*) FROM annals.lease AS l WHERE l.member = m.member) AS leases \
+            FROM annals.member AS m ORDER BY m.started_at, m.member";
+        let rows = sqlx::query(select)
+            .fetch_all(&mut self.connection)
+            .await
+            .map_err(failed())?;
+        let process = |row: &PgRow| -> Result<Process, sqlx::Error> {
+            Ok(Process {
+                id: row.try_get("id")?,
+                name: row.try_get("name")?,
+                started_at: moment(row, "started_at")?,
+                seen_at: moment(row, "seen_at")?,
+                leases: row.try_get("leases")?,
+            })
+        };
+        let processes = rows.iter().map(process).collect::<Result<_, _>>();
+        processes.map_err(failed())
+    }
+
     /// The parked streams of live read models, of one projection or of all, in the order of
     /// projection, tenant and stream, after `after` and at most `limit` of them.
     ///
@@ -347,7 +394,7 @@ impl Operator {
             .fetch_all(&mut self.connection)
             .await
             .map_err(failed())?;
-        let parked = |row: &sqlx::postgres::PgRow| -> Result<ParkedStream, sqlx::Error> {
+        let parked = |row: &PgRow| -> Result<ParkedStream, sqlx::Error> {
             Ok(ParkedStream {
                 projection: row.try_get("projection")?,
                 tenant: row.try_get("tenant")?,
@@ -357,8 +404,7 @@ impl Operator {
                 event_type: row.try_get("event_type")?,
                 commits: row.try_get("commits")?,
                 reason: row.try_get("reason")?,
-                parked_at: Timestamp::from_utc(row.try_get::<DateTime<Utc>, _>("parked_at")?)
-                    .map_err(|_| sqlx::Error::Decode("a moment of the years 1 to 9999".into()))?,
+                parked_at: moment(row, "parked_at")?,
                 attempts: row.try_get("attempts")?,
                 wish: row.try_get("wish")?,
             })

@@ -102,6 +102,10 @@ async fn operators_see_and_control_the_projections() {
     let shown = door.get("/v1/projections").await;
     assert_eq!(shown["projections"].as_array().unwrap().len(), all.len());
 
+    let members = door.get("/v1/members").await;
+    let leases: i64 = members["members"][0]["leases"].as_i64().unwrap();
+    assert_eq!(leases, 2 * i64::try_from(all.len()).unwrap(), "{members}");
+
     let (status, paused) = door.control("/v1/projections/daily_sales/pause").await;
     assert_eq!((status, &paused["state"]), (200, &json!("paused")));
     assert_eq!(paused["paused"]["by"], "ann");
