@@ -25,7 +25,7 @@ use crate::settings::Settings;
 
 /// The help text after the options.
 pub(crate) const HELP: &str = "\
-The base is a folder that annals schema wrote, such as the one of the last release, or one schema file
+The base is a folder of schemas, such as that of the last release, or one schema file
 of it. Each incompatible change is printed with its message, field and rule, and the exit code is 1:
   - an event must keep its shape, or get a new schema number and an upcaster from the old one
   - a command may take more than before, or get a new schema number, too
