@@ -28,6 +28,8 @@ CREATE TABLE annals.member (
     name        text NOT NULL,
     rules       text[] NOT NULL,
     builds_only boolean NOT NULL,
+    -- The generations and partitions that it must leave to a newer program.
+    too_old     text[] NOT NULL DEFAULT '{}',
     started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     seen_at     timestamptz NOT NULL DEFAULT clock_timestamp()
 );
@@ -89,6 +91,7 @@ COMMENT ON COLUMN annals.member.member IS 'The id of the process; new at each st
 COMMENT ON COLUMN annals.member.name IS 'Its machine and process id.';
 COMMENT ON COLUMN annals.member.rules IS 'The rules that it has.';
 COMMENT ON COLUMN annals.member.builds_only IS 'Whether it helps with rebuilds only.';
+COMMENT ON COLUMN annals.member.too_old IS 'What it must leave to a newer program.';
 COMMENT ON COLUMN annals.member.started_at IS 'When it joined.';
 COMMENT ON COLUMN annals.member.seen_at IS 'When it last said that it is alive.';
 

@@ -168,10 +168,21 @@ pub(crate) fn fold(
 }
 
 /// Why a commit cannot be taken up.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) reason: String,
-    /// Whether the projection must stop, whatever it does at other errors.
-    pub(crate) stops: bool,
+    pub(crate) cause: Cause,
+}
+
+/// What is wrong if a commit cannot be taken up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The commit, or the rule at this commit.
+    Commit,
+    /// The rule, whatever the commit: the projection stops.
+    Rule,
+    /// The program: it is too old for an event. A newer one takes the commit up.
+    Program,
 }
 
 /// Contributes one commit.
@@ -191,8 +202,11 @@ pub(crate) fn project(
     };
     let outcome = catch_unwind(AssertUnwindSafe(project)).unwrap_or(Err(ProjectError::Panicked));
     outcome.map_err(|error| Failure {
-        // The projection is wrong, and not the stream.
-        stops: matches!(error, ProjectError::OtherStream { .. }),
+        cause: match &error {
+            ProjectError::OtherStream { .. } => Cause::Rule,
+            ProjectError::Event { source, .. } if source.is_newer() => Cause::Program,
+            ProjectError::Event { .. } | ProjectError::Panicked => Cause::Commit,
+        },
         reason: explain_project(&error),
     })
 }

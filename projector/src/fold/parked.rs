@@ -34,9 +34,7 @@ pub(crate) struct Park {
     /// The type of the commit's first event.
     pub(crate) event_type: Option<String>,
     /// Why the commit cannot be taken up.
-    pub(crate) reason: String,
-    /// Whether the projection stops instead.
-    pub(crate) stops: bool,
+    pub(crate) failure: Failure,
 }
 
 impl Park {
@@ -48,8 +46,7 @@ impl Park {
             position: placed.position,
             offset: placed.record.offset,
             event_type: first.map(|event| event.type_name.as_str().to_owned()),
-            reason: failure.reason,
-            stops: failure.stops,
+            failure,
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::run::status::{StatusBoard, TaskState};
 use crate::run::writing::{Work, Writing, Written};
 use crate::run::{measure, versions};
 use crate::store::generation::Generation;
-use crate::store::members::GenerationId;
+use crate::store::members::{GenerationId, Pair};
 use crate::store::write::{Folded, Way, WriteError};
 use crate::store::{checkpoint, held, parked};
 
@@ -63,6 +63,8 @@ pub(crate) enum Told {
         generation: GenerationId,
         reason: String,
     },
+    /// This program is too old for an event of a partition.
+    TooOld { pair: Pair, reason: String },
     /// A generation that had trouble was written.
     Mended { generation: GenerationId },
 }

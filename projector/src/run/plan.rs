@@ -38,12 +38,19 @@ pub(crate) fn shares(look: &Look, own: Uuid, partition_count: u32) -> BTreeSet<P
             );
             member.rules.contains(&seen.rule) && (is_built || !member.builds_only)
         };
-        let able: Vec<Uuid> = look.members.iter().filter(may).map(|m| m.id).collect();
-        let Some(rank) = able.iter().position(|member| *member == own) else {
-            continue;
-        };
-        let mine = (0..partition_count).skip(rank).step_by(able.len());
-        pairs.extend(mine.map(|partition| (id.clone(), Partition(partition))));
+        let able: Vec<&Member> = look.members.iter().filter(may).collect();
+        for partition in (0..partition_count).map(Partition) {
+            let pair = (id.clone(), partition);
+            let is_new = |member: &&&Member| !member.too_old.contains(&pair);
+            let new: Vec<Uuid> = able.iter().filter(is_new).map(|m| m.id).collect();
+            let holder = match new.len() {
+                0 => None,
+                count => new.get(partition.0 as usize % count),
+            };
+            if holder == Some(&own) {
+                pairs.insert(pair);
+            }
+        }
     }
     pairs
 }

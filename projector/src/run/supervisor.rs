@@ -59,6 +59,7 @@ impl Job {
             name: format!("{}:{}", machine.trim(), std::process::id()),
             rules: rules.map(|p| generation::rule_of(&**p)).collect(),
             builds_only: self.builds_only,
+            too_old: BTreeSet::new(),
         }
     }
 
@@ -151,7 +152,8 @@ async fn session(
     let beats = job.postgres.connect().await.map_err(connect())?;
     let hurry = Arc::new(Notify::new());
     let (looks, mut look) = watch::channel(None);
-    let mut heart = tokio::spawn(beat(beats, own.clone(), Arc::clone(&hurry), looks));
+    let (said, saying) = watch::channel(own.clone());
+    let mut heart = tokio::spawn(beat(beats, saying, Arc::clone(&hurry), looks));
     let (tell, told) = mpsc::unbounded_channel();
     let mut supervisor = Supervisor {
         job,
@@ -178,6 +180,7 @@ async fn session(
             },
             Some(told) = supervisor.told.recv() => {
                 supervisor.hear(told);
+                said.send_replace(supervisor.own.clone());
                 hurry.notify_one();
                 continue;
             }
@@ -200,12 +203,13 @@ async fn session(
 /// Says that the process is alive, again and again, and shows each look.
 async fn beat(
     mut connection: PgConnection,
-    own: Member,
+    own: watch::Receiver<Member>,
     hurry: Arc<Notify>,
     looks: watch::Sender<Option<Look>>,
 ) -> Result<(), RuntimeError> {
     loop {
-        let look = members::beat(&mut connection, &own);
+        let member = own.borrow().clone();
+        let look = members::beat(&mut connection, &member);
         let look = tokio::time::timeout(BEAT_LIMIT, look).await;
         let look = look.map_err(|_elapsed| RuntimeError::PostgresSilent { seconds: 1 })??;
         if looks.send(Some(look)).is_err() {
@@ -227,6 +231,15 @@ impl Supervisor {
                 tracing::warn!(projection, reason, "a read model cannot be written now");
                 self.shown.trouble(&generation, Some(reason));
                 self.apart.insert(generation, Instant::now());
+            }
+            Told::TooOld { pair, reason } => {
+                let ((id, partition), name) = (&pair, &pair.0.projection);
+                let reason = format!(
+                    "{name}: this program is too old for an event in partition {partition}; start a \
+                     newer one: {reason}"
+                );
+                self.shown.trouble(id, Some(reason));
+                self.own.too_old.insert(pair);
             }
             Told::Stopped { generation } | Told::Mended { generation } => {
                 self.shown.trouble(&generation, None);

@@ -56,6 +56,22 @@ pub(crate) struct Member {
     pub(crate) rules: BTreeSet<String>,
     /// Whether it helps with rebuilds only.
     pub(crate) builds_only: bool,
+    /// What it must leave to a newer program.
+    pub(crate) too_old: BTreeSet<Pair>,
+}
+
+/// A pair as text, and back.
+fn text_of((id, partition): &Pair) -> String {
+    format!("{} {} {partition}", id.projection, id.number)
+}
+
+fn pair_of(text: &str) -> Option<Pair> {
+    let mut parts = text.split(' ');
+    let id = GenerationId {
+        projection: parts.next()?.to_owned(),
+        number: parts.next()?.parse().ok()?,
+    };
+    Some((id, Partition(parts.next()?.parse().ok()?)))
 }
 
 /// A generation as every process sees it.
@@ -92,15 +108,16 @@ pub(crate) async fn beat(
     own: &Member,
 ) -> Result<Look, RuntimeError> {
     let failed = || RuntimeError::postgres("say that this projector is alive");
-    let say = "INSERT INTO annals.member (member, name, rules, builds_only) \
-               VALUES ($1, $2, $3, $4) \
-               ON CONFLICT (member) DO UPDATE SET seen_at = clock_timestamp()";
+    let say = "INSERT INTO annals.member (member, name, rules, builds_only, too_old) \
+               VALUES ($1, $2, $3, $4, $5) ON CONFLICT (member) DO UPDATE \
+               SET seen_at = clock_timestamp(), too_old = excluded.too_old";
     let rules: Vec<&str> = own.rules.iter().map(String::as_str).collect();
     sqlx::query(say)
         .bind(own.id)
         .bind(&own.name)
         .bind(rules)
         .bind(own.builds_only)
+        .bind(own.too_old.iter().map(text_of).collect::<Vec<_>>())
         .execute(&mut *connection)
         .await
         .map_err(failed())?;
@@ -149,7 +166,7 @@ pub(crate) async fn leave(connection: &mut PgConnection, own: Uuid) -> Result<()
 /// Looks at members, generations, checkpoints, leases, pauses and stops.
 pub(crate) async fn look(connection: &mut PgConnection) -> Result<Look, RuntimeError> {
     let failed = || RuntimeError::postgres("look at the other projectors");
-    let members = "SELECT member, name, rules, builds_only FROM annals.member \
+    let members = "SELECT member, name, rules, builds_only, too_old FROM annals.member \
                    ORDER BY started_at, member";
     let members = sqlx::query(members)
         .fetch_all(&mut *connection)
@@ -157,11 +174,13 @@ pub(crate) async fn look(connection: &mut PgConnection) -> Result<Look, RuntimeE
         .map_err(failed())?;
     let member = |row: &sqlx::postgres::PgRow| -> Result<Member, sqlx::Error> {
         let rules: Vec<String> = row.try_get("rules")?;
+        let too_old: Vec<String> = row.try_get("too_old")?;
         Ok(Member {
             id: row.try_get("member")?,
             name: row.try_get("name")?,
             rules: rules.into_iter().collect(),
             builds_only: row.try_get("builds_only")?,
+            too_old: too_old.iter().filter_map(|text| pair_of(text)).collect(),
         })
     };
     let members = members.iter().map(member).collect::<Result<_, _>>();

@@ -81,7 +81,7 @@ pub(crate) async fn store(
             .bind(park.position.0.cast_signed())
             .bind(park.offset.0.cast_signed())
             .bind(&park.event_type)
-            .bind(&park.reason)
+            .bind(&park.failure.reason)
             .execute(&mut *tx)
             .await
             .map_err(failed())?;

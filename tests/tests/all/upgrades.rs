@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::program::{Server, assert_exit, folder, program, stderr, stdout};
 
 mod contract;
+mod projecting;
 mod rolling;
 
 const OLD: &str = env!("CARGO_BIN_EXE_lamp-old");

@@ -15,7 +15,7 @@ use sqlx::Connection as _;
 use super::{Lane, PARKED_STREAMS_MAX, Session, Told, Turn};
 use crate::declare::projection::OnError;
 use crate::error::{RuntimeError, StoppedProjection};
-use crate::fold::batch::Failure;
+use crate::fold::batch::{Cause, Failure};
 use crate::fold::parked::Park;
 use crate::run::writing::Work;
 use crate::run::{measure, refused, retry};
@@ -29,7 +29,8 @@ impl Lane {
         let generation = &self.generations[index];
         let progress = &mut session.progress[index];
         let count = progress.parked.len() + progress.parking.len();
-        let stops = park.stops || generation.projection.on_error() == OnError::Stop;
+        let is_commits = park.failure.cause == Cause::Commit;
+        let stops = !is_commits || generation.projection.on_error() == OnError::Stop;
         if stops || count >= PARKED_STREAMS_MAX {
             return false;
         }
@@ -40,7 +41,7 @@ impl Lane {
             offset = park.offset.0,
             stream = park.stream.stream,
             tenant = park.stream.tenant,
-            reason = park.reason,
+            reason = park.failure.reason,
             "the projection cannot take up a commit: its stream is parked"
         );
         measure::parked(projection);
@@ -51,7 +52,8 @@ impl Lane {
         true
     }
 
-    /// Stops a generation at a commit that it cannot take up.
+    /// Stops a generation at a commit that it cannot take up; gives the partition to a newer program
+    /// if this one is too old for it.
     pub(super) async fn stop_at(
         &self,
         session: &mut Session,
@@ -59,6 +61,21 @@ impl Lane {
         park: Park,
     ) -> Result<(), RuntimeError> {
         let generation = &self.generations[index];
+        if park.failure.cause == Cause::Program {
+            let (generation, partition) = (generation.id(), park.partition);
+            tracing::warn!(
+                projection = generation.projection,
+                partition = partition.0,
+                offset = park.offset.0,
+                reason = park.failure.reason,
+                "this program is too old for an event; a newer one must take up the partition"
+            );
+            self.tell(Told::TooOld {
+                pair: (generation, partition),
+                reason: park.failure.reason,
+            });
+            return Ok(());
+        }
         let progress = &session.progress[index];
         let is_full = progress.parked.len() + progress.parking.len() >= PARKED_STREAMS_MAX;
         let stopped = StoppedProjection {
@@ -69,9 +86,9 @@ impl Lane {
                 true => format!(
                     "{PARKED_STREAMS_MAX} streams are parked already, and one more cannot be \
                      taken up: {}",
-                    park.reason
+                    park.failure.reason
                 ),
-                false => park.reason,
+                false => park.failure.reason,
             },
         };
         self.stop(session, &[index], &stopped).await
@@ -96,7 +113,10 @@ impl Lane {
         for refused in found {
             let failure = Failure {
                 reason: refused.reason,
-                stops: !refused.is_owned,
+                cause: match refused.is_owned {
+                    true => Cause::Commit,
+                    false => Cause::Rule,
+                },
             };
             let park = Park::at(refused.placed, failure);
             if !self.park(session, 0, &park) {
