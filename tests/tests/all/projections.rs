@@ -8,8 +8,10 @@ mod faults;
 mod indexes;
 mod kept;
 mod parked;
+mod processes;
 mod removals;
 mod stops;
+mod troubles;
 pub(crate) mod types;
 
 use std::sync::Arc;

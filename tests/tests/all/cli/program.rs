@@ -72,7 +72,7 @@ pub(crate) async fn until(what: &str, is_so: impl AsyncFnMut() -> bool) {
 }
 
 /// Waits up to `time` until a condition holds.
-pub(super) async fn within(time: Duration, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub(crate) async fn within(time: Duration, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + time;
     while !is_so().await {
         assert!(Instant::now() < deadline, "{what}");
@@ -90,7 +90,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts the program with these arguments and waits for its line of readiness.
-    pub(super) fn start(folder: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start(folder: &Path, arguments: &[&str]) -> Self {
         Self::start_in(folder, arguments, &[])
     }
 
@@ -186,12 +186,12 @@ impl Server {
     }
 
     /// Sends the program a signal.
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         self.process.signal(signal);
     }
 
     /// Sends the program a signal and waits until it ends.
-    pub(super) fn end(&mut self, signal: Signal) -> ExitStatus {
+    pub(crate) fn end(&mut self, signal: Signal) -> ExitStatus {
         self.signal(signal);
         let deadline = Instant::now() + PATIENCE;
         loop {
