@@ -31,8 +31,18 @@ pub(crate) async fn compressed(accepted: Option<&HeaderValue>, mut response: Res
     if size.is_none_or(|size| size < SIZE_MIN) || !is_compressible(response.headers()) {
         return response;
     }
-    let vary = HeaderValue::from_static("accept-encoding");
-    response.headers_mut().append(header::VARY, vary);
+    let headers = response.headers_mut();
+    let held = headers
+        .get(header::VARY)
+        .and_then(|held| held.to_str().ok());
+    let vary = match held {
+        Some(held) => format!("{held}, accept-encoding"),
+        None => "accept-encoding".to_owned(),
+    };
+    // What was a header's value before is one again.
+    if let Ok(vary) = HeaderValue::from_str(&vary) {
+        headers.insert(header::VARY, vary);
+    }
     if !accepted.is_some_and(|accepted| accepts_gzip(accepted.as_bytes())) {
         return response;
     }
