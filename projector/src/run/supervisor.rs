@@ -36,6 +36,8 @@ const BEAT_EVERY: Duration = Duration::from_millis(500);
 const BEAT_LIMIT: Duration = Duration::from_millis(1_500);
 /// How long a lane may take to end before it is aborted.
 const END_LIMIT: Duration = Duration::from_secs(3);
+/// The interval at which retired generations whose time is over are dropped.
+const SWEEP_EVERY: Duration = Duration::from_secs(2);
 /// How long a generation stays apart after its last trouble.
 const APART_FOR: Duration = Duration::from_secs(5);
 
@@ -91,6 +93,7 @@ struct Supervisor {
     conductors: BTreeMap<GenerationId, JoinHandle<()>>,
     /// Why this process does not write live generations that another rule made, by rule.
     outdated: BTreeMap<String, String>,
+    swept_at: Instant,
     tell: mpsc::UnboundedSender<Told>,
     told: mpsc::UnboundedReceiver<Told>,
     shown: Shown,
@@ -162,6 +165,7 @@ async fn session(
         apart: BTreeMap::new(),
         conductors: BTreeMap::new(),
         outdated: BTreeMap::new(),
+        swept_at: Instant::now(),
         tell,
         told,
         shown: shown.clone(),
@@ -276,6 +280,7 @@ impl Supervisor {
         let taken: BTreeSet<Pair> = due.iter().filter(is_free).cloned().collect();
         members::take(connection, self.own.id, &taken).await?;
         self.conduct(look);
+        self.sweep(connection, look).await?;
         let problems = self.outdated(connection, look).await?;
         self.shown
             .look(look, &self.own, self.lanes_shown(), problems);
@@ -304,6 +309,26 @@ impl Supervisor {
                 self.conductors.insert(id.clone(), task);
             }
         }
+    }
+
+    /// Drops retired generations of its projections whose time is over.
+    async fn sweep(
+        &mut self,
+        connection: &mut PgConnection,
+        look: &Look,
+    ) -> Result<(), RuntimeError> {
+        if self.swept_at.elapsed() < SWEEP_EVERY {
+            return Ok(());
+        }
+        self.swept_at = Instant::now();
+        for (id, seen) in &look.generations {
+            let is_own = |p: &&Arc<dyn Projection>| p.name() == id.projection;
+            let is_own = self.job.projections.iter().any(|p| is_own(&p));
+            if seen.state == GenerationState::Retired && is_own {
+                generation::drop_retired(connection, &id.projection).await?;
+            }
+        }
+        Ok(())
     }
 
     /// What is to be done about live read models that another rule made.

@@ -78,10 +78,14 @@ async fn rows_stay_exact_while_projectors_are_killed_stopped_and_woken() {
             }
         }
     }
-    within(PATIENCE, "everything is taken up and live", async || {
-        let others = "SELECT count(*) FROM annals.generation WHERE state <> 'live'";
-        level(&log, &url, &all).await && scalar::<i64>(&url, others).await == 0
-    })
+    within(
+        PATIENCE,
+        "everything is taken up, live and swept",
+        async || {
+            let others = "SELECT count(*) FROM annals.generation WHERE state <> 'live'";
+            level(&log, &url, &all).await && scalar::<i64>(&url, others).await == 0
+        },
+    )
     .await;
     // Each read model against a fold by the engine itself, made by whichever process comes first.
     for projection in &all {
