@@ -79,7 +79,7 @@ pub(super) async fn control(
             let purpose = match (action.as_str(), asked.no_switch) {
                 ("verify", _) => Purpose::Verify,
                 (_, Some(true)) => Purpose::Wait,
-                (_, _) => Purpose::Switch { keep: keep },
+                (_, _) => Purpose::Switch { keep },
             };
             operator.rebuild(&name, purpose, who).await.map(drop)
         }

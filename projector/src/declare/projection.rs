@@ -25,7 +25,7 @@ pub enum OnError {
     Stop,
 }
 
-/// A pure rule from accepted commits to row changes. [`Rules`](super::Rules) is a projection made
+/// A pure rule from accepted commits to row changes. [`Rules`](crate::Rules) is a projection made
 /// of one rule for each event.
 pub trait Projection: Send + Sync + 'static {
     /// Its name. It is frozen: checkpoints are stored under it.

@@ -115,7 +115,7 @@ pub(crate) fn fold(
     generations: &[Generation],
     progress: &[Progress],
     batches: &[Batch],
-) -> Result<Vec<Folded>, (usize, Park)> {
+) -> Result<Vec<Folded>, Box<(usize, Park)>> {
     let mut folds: Vec<Folded> = Vec::new();
     for (index, generation) in generations.iter().enumerate() {
         let step = |batch| step(generation, &progress[index], batch);
@@ -150,7 +150,7 @@ pub(crate) fn fold(
                     None => {
                         let generation = &generations[fold.index];
                         project(generation, &mut fold.changes, &entry)
-                            .map_err(|failure| (fold.index, Park::at(placed, failure)))?;
+                            .map_err(|failure| Box::new((fold.index, Park::at(placed, failure))))?;
                     }
                     Some(true) => {
                         let commit = ParkedCommit::of(placed);

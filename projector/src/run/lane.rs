@@ -336,7 +336,8 @@ impl Lane {
         let folds = loop {
             match batch::fold(&self.generations, &session.progress, &batches) {
                 Ok(folds) => break folds,
-                Err((index, park)) => {
+                Err(failed) => {
+                    let (index, park) = *failed;
                     let turn = self.settle(session).await?;
                     if turn.is_some() {
                         return Ok(turn);

@@ -11,11 +11,11 @@ use crate::declare::table::{Empty, Table};
 use crate::declare::value::Value;
 use crate::fold::cell::Cell;
 use crate::fold::changes;
-use crate::fold::stored::{Rows, Stored};
+use crate::fold::stored::{Rows, Stored, StoredRow};
 
 /// The rows of a table. The tenant stands in a row only if it is another than `main`.
 pub(super) fn shown(table: &Table, rows: &Rows) -> Vec<Json> {
-    let row = |(key, row): (&Box<[Value]>, &crate::fold::stored::StoredRow)| {
+    let row = |key: &[Value], row: &StoredRow| {
         let mut members = Map::new();
         let tenant = json_of(&key[0]);
         if tenant != kernel::TenantId::MAIN {
@@ -34,7 +34,7 @@ pub(super) fn shown(table: &Table, rows: &Rows) -> Vec<Json> {
         }
         Json::Object(members)
     };
-    rows.iter().map(row).collect()
+    rows.iter().map(|(key, value)| row(key, value)).collect()
 }
 
 fn zero(column_type: ColumnType) -> Json {
