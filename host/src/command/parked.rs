@@ -28,14 +28,14 @@ Remove the cause first, for example with a corrected program. A running projecto
 waiting commits in their order within a second; if it fails again, the stream stays parked.
 
 Example:
-  annals parked retry order_summary {stream} --reason 'the rule is corrected'";
+  annals parked retry order_summary example-1 --reason 'the rule is corrected'";
 
 const DISCARD_HELP: &str = "\
 Leaves the first waiting commit out of this read model for ever: every rebuild and verification
 leaves it out, too. The log keeps it. The rest of the stream stays parked until it is retried.
 
 Example:
-  annals parked discard order_summary {stream} --reason 'a test order of the load test'";
+  annals parked discard order_summary example-1 --reason 'a test order of the load test'";
 
 /// The most streams that are listed.
 const LISTED_MAX: i64 = 1_000;
