@@ -255,6 +255,7 @@ impl Changes {
             table,
             cells,
             place,
+            next: 0,
         }
     }
 
@@ -325,6 +326,8 @@ pub struct Row<'a> {
     table: &'static Table,
     cells: &'a mut [Cell],
     place: (Partition, Position),
+    /// The column after the last one: rules mostly name columns in the order of their table.
+    next: usize,
 }
 
 impl Row<'_> {
@@ -401,12 +404,18 @@ impl Row<'_> {
         self
     }
 
-    fn index(&self, column: &str) -> usize {
-        self.table
-            .values
-            .iter()
-            .position(|declared| declared.name == column)
-            .unwrap_or_else(|| panic!("{} has no column {column}", self.table.name))
+    fn index(&mut self, column: &str) -> usize {
+        let values = self.table.values;
+        let is_named = |declared: &ValueColumn| declared.name == column;
+        let index = match values.get(self.next) {
+            Some(next) if is_named(next) => self.next,
+            Some(_) | None => values
+                .iter()
+                .position(is_named)
+                .unwrap_or_else(|| panic!("{} has no column {column}", self.table.name)),
+        };
+        self.next = index + 1;
+        index
     }
 }
 
