@@ -110,7 +110,7 @@ impl Value {
 
 /// A text that Postgres can store.
 fn storable(text: &str) -> Box<str> {
-    if text.contains('\0') {
+    if text.as_bytes().contains(&0) {
         text.replace('\0', "\u{fffd}").into()
     } else {
         text.into()

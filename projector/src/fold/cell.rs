@@ -16,8 +16,9 @@ pub(crate) enum Cell {
     #[default]
     Null,
     Value(Value),
-    /// A value, with the rank that decides whether it is the latest.
-    Latest(Value, Rank),
+    /// A value, with the rank that decides whether it is the latest. The rank lies elsewhere, so
+    /// that the cells of all other rules stay small.
+    Latest(Value, Box<Rank>),
     /// The column was emptied, and nothing was contributed since.
     Emptied,
 }
@@ -66,6 +67,7 @@ impl Cell {
 }
 
 /// A contribution in the type and the length of its column.
+#[inline]
 pub(super) fn fitted(declared: &ValueColumn, value: Value) -> Value {
     match (declared.column_type, declared.texts) {
         (ColumnType::Decimal { .. }, _) => rounded(declared.column_type, value),

@@ -286,9 +286,12 @@ impl Changes {
     }
 
     fn index_of(&self, table: &Table) -> usize {
+        // A constant may stand in several places of a program: then the names tell.
+        let is_same =
+            |fold: &TableFold| std::ptr::eq(fold.table, table) || fold.table.name == table.name;
         let mut folds = self.tables.iter();
         folds
-            .position(|fold| fold.table.name == table.name)
+            .position(is_same)
             .unwrap_or_else(|| panic!("{} is not a table of this projection", table.name))
     }
 
@@ -339,9 +342,8 @@ impl Row<'_> {
         let index = self.index(column);
         let value = value.into();
         let declared = &self.table.values[index];
-        let by = matches!(declared.merge, Merge::Latest { .. });
-        assert!(!by, "{column} needs a by-value");
         let value = match (declared.merge, value) {
+            (Merge::Latest { .. }, _) => panic!("{column} needs a by-value"),
             (Merge::Add, Value::Bigint(number)) => added(declared, number),
             (_, value) => fitted(declared, value),
         };
@@ -384,7 +386,7 @@ impl Row<'_> {
             partition: self.place.0.0.into(),
             position: crate::declare::value::count_of(self.place.1.0),
         };
-        self.merge(index, declared, Cell::Latest(value, rank))
+        self.merge(index, declared, Cell::Latest(value, Box::new(rank)))
     }
 
     /// Makes a column empty again. What was contributed before no longer counts.
@@ -400,13 +402,19 @@ impl Row<'_> {
     }
 
     fn merge(&mut self, index: usize, declared: &ValueColumn, given: Cell) -> &mut Self {
-        self.cells[index].merge(given, declared.merge);
+        match &mut self.cells[index] {
+            // Whatever the rule, the first contribution is the value.
+            empty @ Cell::Null => *empty = given,
+            held => held.merge(given, declared.merge),
+        }
         self
     }
 
     fn index(&mut self, column: &str) -> usize {
         let values = self.table.values;
-        let is_named = |declared: &ValueColumn| declared.name == column;
+        // Two equal texts of a program mostly are one: then their addresses tell.
+        let is_named =
+            |declared: &ValueColumn| std::ptr::eq(declared.name, column) || declared.name == column;
         let index = match values.get(self.next) {
             Some(next) if is_named(next) => self.next,
             Some(_) | None => values
