@@ -428,7 +428,9 @@ impl Lane {
                 self.tell(Told::Trouble { generation, reason });
                 Ok(Some(Turn::Ended))
             }
-            Err(WriteError::Refused { .. }) => self.find_refused(session, &work).await.map(Some),
+            Err(WriteError::Refused { reason, .. }) => {
+                self.find_refused(session, &work, &reason).await.map(Some)
+            }
             Err(WriteError::Blocked { index, reason }) => {
                 let generation = self.generations[index].id();
                 self.tell(Told::Trouble {

@@ -10,6 +10,7 @@ use event_log::damage::{Damage, DamageKind};
 use event_log::log::EventLog;
 use event_log::record::record_hash;
 use event_log::subscription::Placed;
+use kernel::explained;
 use position::{Offset, Partition};
 use sqlx::{Connection as _, PgConnection};
 
@@ -50,16 +51,22 @@ pub(crate) async fn fulfil(
 ) -> Result<(), RuntimeError> {
     let mut limit = COMMITS_MAX;
     loop {
-        match step(log, connection, generation, wished, limit).await? {
-            Step::Released | Step::Stays => return Ok(()),
-            Step::More => {}
-            Step::Refused { .. } if limit > 1 => limit = 1,
-            Step::Refused { reason } => {
-                let id = generation.id();
-                let stream = &wished.stream;
-                return parked::set_reason(connection, &id, stream, None, &reason).await;
+        let reason = match step(log, connection, generation, wished, limit).await {
+            Ok(Step::Released | Step::Stays) => return Ok(()),
+            Ok(Step::More) => continue,
+            Ok(Step::Refused { .. }) if limit > 1 => {
+                limit = 1;
+                continue;
             }
-        }
+            Ok(Step::Refused { reason }) => reason,
+            // What is wrong with this stream or its tables must not hold up the lane.
+            Err(error @ (RuntimeError::Stop(_) | RuntimeError::Blocked { .. })) => {
+                explained(&error)
+            }
+            Err(error) => return Err(error),
+        };
+        return parked::set_reason(connection, &generation.id(), &wished.stream, None, &reason)
+            .await;
     }
 }
 

@@ -100,6 +100,7 @@ impl Lane {
         &mut self,
         session: &mut Session,
         work: &Work,
+        reason: &str,
     ) -> Result<Turn, RuntimeError> {
         let progress = &session.progress[0];
         let commits = work.batches.iter().flat_map(|batch| &batch.commits);
@@ -110,6 +111,11 @@ impl Lane {
         let generation = &self.generations[0];
         let limit = PARKED_STREAMS_MAX + 1;
         let found = refused::find(connection, generation, &commits, limit).await?;
+        if found.is_empty() {
+            // Nothing is refused any more; or something is, in a way that is not found.
+            let reason = reason.to_owned();
+            return Err(RuntimeError::Blocked { reason });
+        }
         for refused in found {
             let failure = Failure {
                 reason: refused.reason,

@@ -118,6 +118,36 @@ async fn a_poisoned_stream_waits_in_its_order_and_is_taken_up_once_the_cause_is_
 }
 
 #[tokio::test]
+async fn a_parked_record_that_changed_is_named_and_holds_up_nobody() {
+    let log = NewLog::make(Kind::Sqlite, 1).await;
+    fill(&log, shop_history(3, 30)).await;
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    let poisoned = sample(Some("order-17"));
+    let projector = Projector::spawn(&log.log, &url, &poisoned, 1).unwrap();
+    caught_up(&log.log, &url, &poisoned).await;
+    execute(
+        &url,
+        "UPDATE annals.parked_commit SET record_hash = sha256('other')",
+    )
+    .await;
+    let mut operator = Operator::connect(&url, &poisoned).await.unwrap();
+    let wish = operator.wish("sample", "main", "order-17", ParkedWish::Retry, ACTOR);
+    assert!(wish.await.unwrap());
+    until("it says so", async || {
+        let parked = parked(&url, &poisoned).await;
+        parked[0]
+            .2
+            .contains("another record stands where one was parked")
+    })
+    .await;
+    fill(&log, later(shop_history(5, 30))).await;
+    caught_up(&log.log, &url, &poisoned).await;
+    until("the projector goes on", async || projector.ready().is_ok()).await;
+    projector.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_discarded_commit_is_left_out_by_every_rebuild() {
     let log = NewLog::make(Kind::Sqlite, 2).await;
     fill(&log, shop_history(3, 30)).await;
