@@ -39,7 +39,7 @@ pub use models::rejections::Rejections;
 pub use models::stream_index::{STREAM_INDEX, StreamIndex};
 pub use run::projector::{PROJECTOR_TASKS_MAX, Projector, query_options};
 pub use run::reached::{ROWS_VERSION, RowsVersion, rows_versions};
-pub use run::rebuild::{OnReading, Purpose, Reading, Rebuilt, catch_up, rebuild};
+pub use run::rebuild::{OnReading, Purpose, Reading, Rebuilt, catch_up, rebuild, rebuild_as};
 pub use run::report::{
     GenerationReport, Owner, PartitionReport, Paused, Report, ReportError, ReportState, report,
 };

@@ -117,6 +117,8 @@ pub struct RebuildArgs {
         conflicts_with = "no_switch"
     )]
     keep: u64,
+    #[command(flatten)]
+    actor: ActorArgs,
 }
 
 /// Arguments of `projections switch` and `projections rollback`.
@@ -349,9 +351,11 @@ async fn rebuild(
             keep: Duration::from_secs(args.keep),
         },
     };
+    let (by, why) = args.actor.said();
+    let who = actor(&by, &why);
     let mut rows = Vec::new();
     for name in args.named.names(domain) {
-        let rebuilt = rebuild_one(domain, &log, postgres, &name, purpose).await?;
+        let rebuilt = rebuild_one(domain, &log, postgres, &name, purpose, who).await?;
         if let Some(comparison) = &rebuilt.comparison {
             for line in differences(comparison) {
                 talk!("{name}: {line}");
@@ -423,9 +427,11 @@ async fn verify(
     require(postgres).await?;
     let log = open_claimed(settings).await?;
     postgres.require_log(&*log).await?;
+    let (by, why) = args.actor.said();
+    let who = actor(&by, &why);
     let (mut rows, mut is_equal) = (Vec::new(), true);
     for name in args.named.names(domain) {
-        let verified = rebuild_one(domain, &log, postgres, &name, Purpose::Verify).await?;
+        let verified = rebuild_one(domain, &log, postgres, &name, Purpose::Verify, who).await?;
         let found = verified.comparison;
         if found.is_none() {
             talk!(
@@ -535,6 +541,7 @@ async fn rebuild_one(
     postgres: &Postgres,
     name: &str,
     purpose: Purpose,
+    who: Actor<'_>,
 ) -> Result<Rebuilt, Failure> {
     let what = match purpose {
         Purpose::Switch { .. } | Purpose::Wait => "rebuilding",
@@ -548,7 +555,16 @@ async fn rebuild_one(
         progress.set(reading.records_read, reading.records);
     });
     let all = &domain.projections;
-    let rebuilt = projector::rebuild(log, postgres.url(), all, name, purpose, on_reading).await?;
+    let rebuilt = projector::rebuild_as(
+        Some(who),
+        log,
+        postgres.url(),
+        all,
+        name,
+        purpose,
+        on_reading,
+    );
+    let rebuilt = rebuilt.await?;
     let progress = shown.lock().unwrap_or_else(PoisonError::into_inner);
     progress.finish(&format!("{} records read", rebuilt.records_read));
     Ok(rebuilt)

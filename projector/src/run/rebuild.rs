@@ -20,6 +20,7 @@ use crate::run::lane::behind;
 use crate::run::projector::{Projector, connect_options};
 use crate::run::supervisor::Job;
 use crate::store::compare::Comparison;
+use crate::store::control::{self, Actor};
 use crate::store::generation::{self, Generation};
 use crate::store::{checkpoint, held};
 
@@ -134,6 +135,22 @@ pub async fn rebuild(
     purpose: Purpose,
     on_reading: OnReading,
 ) -> Result<Rebuilt, RuntimeError> {
+    rebuild_as(None, log, url, projections, name, purpose, on_reading).await
+}
+
+/// As [`rebuild`], and records who asked for it, if somebody did.
+///
+/// # Errors
+/// As [`rebuild`].
+pub async fn rebuild_as(
+    actor: Option<Actor<'_>>,
+    log: &Arc<dyn EventLog>,
+    url: &str,
+    projections: &[Arc<dyn Projection>],
+    name: &str,
+    purpose: Purpose,
+    on_reading: OnReading,
+) -> Result<Rebuilt, RuntimeError> {
     let projection = projections
         .iter()
         .find(|p| p.name() == name)
@@ -143,8 +160,7 @@ pub async fn rebuild(
     let mut connection = postgres.connect().await.map_err(connect)?;
     held::take(&mut connection, &**log).await?;
     conduct::hold(&mut connection, name).await?;
-    let building = generation::make_building(&mut connection, projection).await?;
-    generation::set_purpose(&mut connection, &building.id(), purpose).await?;
+    let building = control::begin(&mut connection, projection, purpose, actor).await?;
     let projector = Projector::start(Job {
         log: Arc::clone(log),
         postgres: postgres.clone(),

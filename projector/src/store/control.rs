@@ -51,6 +51,29 @@ pub(crate) async fn note(
     Ok(())
 }
 
+/// Begins a building, or goes on with one, and records who asked for it.
+pub(crate) async fn begin(
+    connection: &mut PgConnection,
+    projection: &Arc<dyn Projection>,
+    purpose: Purpose,
+    actor: Option<Actor<'_>>,
+) -> Result<Generation, RuntimeError> {
+    let failed = || RuntimeError::postgres("begin a rebuild");
+    let mut tx = connection.begin().await.map_err(failed())?;
+    let building = generation::make_building(&mut tx, projection).await?;
+    generation::set_purpose(&mut tx, &building.id(), purpose).await?;
+    if let Some(actor) = actor {
+        let detail = format!("generation {}", building.number);
+        let action = match purpose {
+            Purpose::Switch { .. } | Purpose::Wait => "rebuild",
+            Purpose::Verify => "verify",
+        };
+        note(&mut tx, projection.name(), action, actor, Some(&detail)).await?;
+    }
+    tx.commit().await.map_err(failed())?;
+    Ok(building)
+}
+
 /// A parked stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ParkedStream {
@@ -193,14 +216,7 @@ impl Operator {
         actor: Actor<'_>,
     ) -> Result<i32, RuntimeError> {
         let projection = self.declared(name)?;
-        let building = generation::make_building(&mut self.connection, &projection).await?;
-        generation::set_purpose(&mut self.connection, &building.id(), purpose).await?;
-        let detail = format!("generation {}", building.number);
-        let action = match purpose {
-            Purpose::Switch { .. } | Purpose::Wait => "rebuild",
-            Purpose::Verify => "verify",
-        };
-        note(&mut self.connection, name, action, actor, Some(&detail)).await?;
+        let building = begin(&mut self.connection, &projection, purpose, Some(actor)).await?;
         Ok(building.number)
     }
 
@@ -276,13 +292,16 @@ impl Operator {
             )));
         }
         let generation = Generation::new(&projection, number);
-        if !switch::switch(&mut self.connection, &generation, keep).await? {
+        let failed = || RuntimeError::postgres("switch to other tables");
+        let mut tx = self.connection.begin().await.map_err(failed())?;
+        if !switch::switch(&mut tx, &generation, keep).await? {
             return Err(not_ready(format!(
                 "generation {number} is behind the live one; wait until it has caught up"
             )));
         }
         let detail = format!("generation {number}");
-        note(&mut self.connection, name, action, actor, Some(&detail)).await?;
+        note(&mut tx, name, action, actor, Some(&detail)).await?;
+        tx.commit().await.map_err(failed())?;
         Ok(number)
     }
 

@@ -228,6 +228,9 @@ async fn a_read_model_of_another_version_is_rebuilt_as_advised() {
     let done = follow(folder.path(), &stdout(&failed), Some(&password_of(&url)));
     assert_exit(&done, 0);
     assert_exit(&call(folder.path(), &check), 0);
+    let noted = "SELECT count(*) FROM annals.control \
+                 WHERE projection = 'order_summary' AND action = 'rebuild' AND actor <> ''";
+    assert_eq!(crate::projections::scalar::<i64>(&url, noted).await, 1);
 
     // A running projector that meets such a read model prints no addresses: it tells to use those
     // of its own process.
