@@ -188,7 +188,16 @@ async fn differences(
     let own = rows(new, key, columns, &differing).await?;
     let mut found = Vec::new();
     let keys: BTreeSet<&String> = old.keys().chain(own.keys()).collect();
+    // Where one side was cut, the other one's further rows are not missing.
+    let last_read = [&old, &own].into_iter().filter_map(|side| {
+        let is_cut = i64::try_from(side.len()).is_ok_and(|count| count >= ROWS_READ_MAX);
+        side.keys().next_back().filter(|_| is_cut)
+    });
+    let last_read = last_read.min();
     for key in keys {
+        if last_read.is_some_and(|last| key > last) {
+            break;
+        }
         match (old.get(key), own.get(key)) {
             (Some(live), Some(new)) => {
                 for (index, column) in columns.iter().enumerate() {
@@ -262,7 +271,7 @@ async fn rows(
         .map(|name| format!("{}::text", identifier(name)))
         .collect();
     let select = format!(
-        "SELECT {key}, ARRAY[{}] FROM {table} WHERE {bucket} = ANY($1) ORDER BY 1 LIMIT {ROWS_READ_MAX}",
+        "SELECT {key}, ARRAY[{}] FROM {table} WHERE {bucket} = ANY($1) ORDER BY {key} COLLATE \"C\" LIMIT {ROWS_READ_MAX}",
         values.join(", ")
     );
     let rows: Vec<(String, Vec<Option<String>>)> = sqlx::query_as(AssertSqlSafe(select))
