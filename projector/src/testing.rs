@@ -35,7 +35,7 @@ const BATCH_MAX: u64 = 5;
 
 /// What has happened in some streams, in the order in which it is told.
 ///
-/// ```ignore
+/// ```text
 /// history()
 ///     .at("2024-03-01T10:00:00Z")
 ///     .happened::<Book>("1", [BookLent { reader: 7, due }])

@@ -155,3 +155,161 @@ fn level<'a>(
     alone.extend(groups);
     alone
 }
+
+#[cfg(test)]
+mod tests {
+    use position::Offset;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::stops::Stopped;
+
+    const PARTITIONS: u32 = 7;
+    const RULES: [&str; 3] = ["a v1", "b v1", "b v2"];
+    const STATES: [GenerationState; 4] = [
+        GenerationState::Building,
+        GenerationState::Ready,
+        GenerationState::Live,
+        GenerationState::Retired,
+    ];
+
+    fn id(number: usize) -> GenerationId {
+        GenerationId {
+            projection: format!("p{number}"),
+            number: 1,
+        }
+    }
+
+    fn member() -> impl Strategy<Value = Member> {
+        let too_old = proptest::collection::btree_set((0_usize..5, 0..PARTITIONS), 0..6);
+        (any::<u128>(), any::<[bool; 3]>(), any::<bool>(), too_old).prop_map(
+            |(id_, has, builds_only, too_old)| Member {
+                id: Uuid::from_u128(id_),
+                name: String::new(),
+                rules: RULES
+                    .iter()
+                    .zip(has)
+                    .filter(|(_, has)| **has)
+                    .map(|(rule, _)| (*rule).to_owned())
+                    .collect(),
+                builds_only,
+                too_old: too_old
+                    .into_iter()
+                    .map(|(number, partition)| (id(number), Partition(partition)))
+                    .collect(),
+            },
+        )
+    }
+
+    fn seen() -> impl Strategy<Value = Seen> {
+        let place = proptest::option::of(0_u64..20_000);
+        let stopped = proptest::collection::btree_set(0..PARTITIONS, 0..3);
+        let places = proptest::collection::vec(place, PARTITIONS as usize);
+        (0_usize..4, 0_usize..3, any::<bool>(), places, stopped).prop_map(
+            |(state, rule, is_paused, places, stopped)| Seen {
+                state: STATES[state],
+                rule: RULES[rule].to_owned(),
+                places: (0..)
+                    .map(Partition)
+                    .zip(places)
+                    .filter_map(|(partition, at)| Some((partition, Offset(at?))))
+                    .collect(),
+                leases: BTreeMap::new(),
+                is_paused,
+                stopped: stopped
+                    .into_iter()
+                    .map(|partition| {
+                        let stop = Stopped {
+                            projection: String::new(),
+                            generation: 1,
+                            partition: Partition(partition),
+                            offset: None,
+                            reason: String::new(),
+                        };
+                        (Partition(partition), stop)
+                    })
+                    .collect(),
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn each_partition_has_one_holder_and_each_holder_one_lane_for_it(
+            members in proptest::collection::vec(member(), 0..5),
+            generations in proptest::collection::vec(seen(), 0..5),
+            apart in proptest::collection::btree_set(0_usize..5, 0..3),
+            tasks in 1_usize..5,
+        ) {
+            let look = Look {
+                members,
+                generations: generations.into_iter().enumerate().map(|(n, g)| (id(n), g)).collect(),
+            };
+            let apart: BTreeSet<GenerationId> = apart.into_iter().map(id).collect();
+            let mut held: BTreeMap<Pair, usize> = BTreeMap::new();
+            for member in &look.members {
+                let pairs = shares(&look, member.id, PARTITIONS);
+                let mut run: BTreeMap<Pair, usize> = BTreeMap::new();
+                for lane in lanes(&look, &pairs, &apart, tasks) {
+                    let is_building =
+                        |id: &GenerationId| look.generations[id].state == GenerationState::Building;
+                    let alone = lane.generations.iter().any(|id| is_building(id) || apart.contains(id));
+                    prop_assert!(!alone || lane.generations.len() == 1, "{lane:?}");
+                    for id in &lane.generations {
+                        for partition in &lane.partitions {
+                            *run.entry((id.clone(), *partition)).or_default() += 1;
+                        }
+                    }
+                }
+                for pair in pairs {
+                    let is_stopped = look.generations[&pair.0].stopped.contains_key(&pair.1);
+                    let count = run.remove(&pair).unwrap_or_default();
+                    prop_assert_eq!(count, usize::from(!is_stopped), "{:?}", pair);
+                    *held.entry(pair).or_default() += 1;
+                }
+                prop_assert!(run.is_empty(), "{run:?}");
+            }
+            for (id, seen) in &look.generations {
+                for partition in (0..PARTITIONS).map(Partition) {
+                    let pair = (id.clone(), partition);
+                    let is_built =
+                        matches!(seen.state, GenerationState::Building | GenerationState::Ready);
+                    let may = |member: &&Member| {
+                        member.rules.contains(&seen.rule)
+                            && (is_built || !member.builds_only)
+                            && !member.too_old.contains(&pair)
+                    };
+                    let expected = !seen.is_paused && look.members.iter().any(|m| may(&m));
+                    let count = held.get(&pair).copied().unwrap_or_default();
+                    prop_assert_eq!(count, usize::from(expected), "{:?}", pair);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_members_divide_the_partitions_evenly() {
+        let member = |id: u128| Member {
+            id: Uuid::from_u128(id),
+            name: String::new(),
+            rules: BTreeSet::from([RULES[0].to_owned()]),
+            builds_only: false,
+            too_old: BTreeSet::new(),
+        };
+        let live = Seen {
+            state: GenerationState::Live,
+            rule: RULES[0].to_owned(),
+            places: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            is_paused: false,
+            stopped: BTreeMap::new(),
+        };
+        let look = Look {
+            members: (1..=3).map(member).collect(),
+            generations: BTreeMap::from([(id(0), live)]),
+        };
+        let count = |member: &Member| shares(&look, member.id, PARTITIONS).len();
+        let counts: Vec<usize> = look.members.iter().map(count).collect();
+        assert_eq!(counts, [3, 2, 2]);
+    }
+}

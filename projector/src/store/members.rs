@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use position::{Offset, Partition};
+use sqlx::postgres::{PgArguments, Postgres};
+use sqlx::query::Query;
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
@@ -25,7 +27,7 @@ pub(crate) struct GenerationId {
     pub(crate) number: i32,
 }
 
-/// What a generation is there for now.
+/// What a generation is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum GenerationState {
     Building,
@@ -264,7 +266,6 @@ pub(crate) async fn take(
     if pairs.is_empty() {
         return Ok(());
     }
-    let (projections, numbers, partitions) = columns(pairs);
     // A generation that was dropped meanwhile has no row any more.
     let take = "INSERT INTO annals.lease (projection, generation, partition, member) \
                 SELECT n.projection, n.generation, n.partition, $4 \
@@ -273,11 +274,7 @@ pub(crate) async fn take(
                 JOIN annals.generation AS g USING (projection, generation) \
                 JOIN annals.member AS m ON m.member = $4 \
                 ON CONFLICT DO NOTHING";
-    sqlx::query(take)
-        .bind(projections)
-        .bind(numbers)
-        .bind(partitions)
-        .bind(own)
+    bind(take, pairs, own)
         .execute(connection)
         .await
         .map_err(RuntimeError::postgres("take partitions"))?;
@@ -293,30 +290,30 @@ pub(crate) async fn give_back(
     if pairs.is_empty() {
         return Ok(());
     }
-    let (projections, numbers, partitions) = columns(pairs);
     let give = "DELETE FROM annals.lease AS l \
                 USING UNNEST($1::text[], $2::int[], $3::int[]) \
                     AS n(projection, generation, partition) \
                 WHERE l.projection = n.projection AND l.generation = n.generation \
                     AND l.partition = n.partition AND l.member = $4";
-    sqlx::query(give)
-        .bind(projections)
-        .bind(numbers)
-        .bind(partitions)
-        .bind(own)
+    bind(give, pairs, own)
         .execute(connection)
         .await
         .map_err(RuntimeError::postgres("give partitions back"))?;
     Ok(())
 }
 
-fn columns(pairs: &BTreeSet<Pair>) -> (Vec<&str>, Vec<i32>, Vec<i32>) {
+/// A statement with pairs as three arrays, and a member.
+fn bind<'q>(
+    statement: &'static str,
+    pairs: &'q BTreeSet<Pair>,
+    own: Uuid,
+) -> Query<'q, Postgres, PgArguments> {
     let projections = pairs.iter().map(|(id, _)| id.projection.as_str());
     let numbers = pairs.iter().map(|(id, _)| id.number);
     let partitions = pairs.iter().map(|(_, partition)| partition.0.cast_signed());
-    (
-        projections.collect(),
-        numbers.collect(),
-        partitions.collect(),
-    )
+    sqlx::query(statement)
+        .bind(projections.collect::<Vec<_>>())
+        .bind(numbers.collect::<Vec<_>>())
+        .bind(partitions.collect::<Vec<_>>())
+        .bind(own)
 }
