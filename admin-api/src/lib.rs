@@ -181,7 +181,8 @@ fn failed(error: &RuntimeError) -> Problem {
     let detail = explained(error);
     match error {
         RuntimeError::Unknown { .. } => Problem::new(code::PROJECTION_UNKNOWN, detail),
-        RuntimeError::NotReady { .. }
+        RuntimeError::InPlace { .. }
+        | RuntimeError::NotReady { .. }
         | RuntimeError::InTheWay { .. }
         | RuntimeError::OtherOwner { .. }
         | RuntimeError::Rebuilding { .. }

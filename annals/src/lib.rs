@@ -45,9 +45,9 @@ pub mod read_model {
     pub use projector::{
         Changes, ColumnType, Decimal, Empty, Entry, Envelope, Index, IndexColumn, IndexOrder,
         IndexTenant, Json, KeyColumn, Merge, Model, ModelColumn, Null, ProjectError, Projection,
-        Row, RowsOf, Rules, Shown, Source, Sum, Table, Takes, Texts, Value, ValueColumn, View, add,
-        add_decimal, asc, computed, count_of, desc, index, key, latest, max, min, set, sum_of,
-        tally,
+        Row, RowsOf, Rules, Shown, Source, SqlColumn, SqlCommit, SqlError, SqlProjection,
+        SqlTransaction, Sum, Table, Takes, Texts, Value, ValueColumn, View, add, add_decimal, asc,
+        computed, count_of, desc, index, key, latest, max, min, set, sqlx, sum_of, tally, with_sql,
     };
 }
 

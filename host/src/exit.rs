@@ -237,6 +237,7 @@ impl From<RuntimeError> for Failure {
             RuntimeError::Superseded { .. }
             | RuntimeError::Ended { .. }
             | RuntimeError::Stopped(_)
+            | RuntimeError::InPlace { .. }
             | RuntimeError::NotReady { .. }
             | RuntimeError::InUse { .. }
             | RuntimeError::Cancelled { .. }

@@ -18,6 +18,8 @@ ALTER TABLE annals.generation
     -- For how long the one that it replaces is kept.
     ADD COLUMN keep_seconds bigint NOT NULL DEFAULT 0,
     ADD COLUMN keep_until timestamptz,
+    -- What the projection's own SQL added to the tables: it goes away with them.
+    ADD COLUMN prepared text[] NOT NULL DEFAULT '{}',
     -- When it was last compared with the log, and what was found.
     ADD COLUMN verified_at timestamptz,
     ADD COLUMN verified jsonb;
@@ -84,6 +86,7 @@ COMMENT ON COLUMN annals.generation.comparison IS 'How it compared with the live
 COMMENT ON COLUMN annals.generation.keep_seconds IS 'For how long the generation that it replaces is kept.';
 COMMENT ON COLUMN annals.generation.verified_at IS 'When it was last compared with the log.';
 COMMENT ON COLUMN annals.generation.verified IS 'What that comparison found.';
+COMMENT ON COLUMN annals.generation.prepared IS 'What the projection''s own SQL added to the tables.';
 COMMENT ON COLUMN annals.generation.keep_until IS 'When a retired generation is dropped.';
 
 COMMENT ON TABLE annals.member IS 'The processes that run projections.';

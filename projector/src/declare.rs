@@ -7,6 +7,7 @@ pub(crate) mod column_type;
 pub(crate) mod entry;
 pub(crate) mod exact;
 pub(crate) mod model;
+pub(crate) mod own_sql;
 pub(crate) mod projection;
 pub(crate) mod rules;
 pub(crate) mod table;

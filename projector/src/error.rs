@@ -115,6 +115,17 @@ pub enum RuntimeError {
         /// The tables and views with their owners, separated by commas.
         objects: String,
     },
+    /// The projection fills tables that others made: there is only one set of them.
+    #[error(
+        "{projection} fills tables that others made, so that it cannot be {what}; it can be \
+         emptied and filled again: annals projections rebuild {projection}"
+    )]
+    InPlace {
+        /// The projection.
+        projection: String,
+        /// What it cannot be.
+        what: &'static str,
+    },
     /// There is no generation to switch to.
     #[error("{projection} was not switched: {reason}")]
     NotReady {
@@ -210,6 +221,7 @@ impl RuntimeError {
             | Self::Unknown { .. }
             | Self::InTheWay { .. }
             | Self::OtherOwner { .. }
+            | Self::InPlace { .. }
             | Self::NotReady { .. }
             | Self::InUse { .. }
             | Self::Cancelled { .. }

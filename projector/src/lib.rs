@@ -23,12 +23,15 @@ pub use declare::column_type::{ColumnType, DECIMAL_SCALE_MAX};
 pub use declare::entry::{Entry, ProjectError};
 pub use declare::exact::Exact;
 pub use declare::model::{Model, ModelColumn, Null, Source, Sum, computed, models_of, sum_of};
+pub use declare::own_sql::{
+    OwnSql, SqlCommit, SqlError, SqlProjection, SqlTransaction, WithSql, with_sql,
+};
 pub use declare::projection::{OnError, Projection, Takes};
 pub use declare::rules::{Envelope, Rules};
 pub use declare::table::{
     Empty, Index, IndexColumn, IndexOrder, IndexTenant, KeyColumn, Merge, Queries, RowsOf, Shown,
-    TALLIED_MAX, Table, Texts, ValueColumn, View, add, add_decimal, asc, desc, index, key, latest,
-    max, min, set, tally,
+    SqlColumn, TALLIED_MAX, Table, Texts, ValueColumn, View, add, add_decimal, asc, desc, index,
+    key, latest, max, min, set, tally,
 };
 pub use declare::value::{Finite, Json, KEY_TEXT_BYTES_MAX, Value, count_of};
 pub use error::{RuntimeError, StoppedProjection};
@@ -47,6 +50,8 @@ pub use run::sampler::{Freshness, Sampler};
 pub use run::status::{TaskState, TaskStatus};
 /// The decimal numbers that rules calculate with.
 pub use rust_decimal::Decimal;
+/// For SQL of a projection's own.
+pub use sqlx;
 pub use store::compare::{Comparison, Difference, TableComparison};
 pub use store::control::{Actor, Operator, ParkedStream, ParkedWish, Process};
 pub use store::held::{NamedLog, require as require_held, require_log};

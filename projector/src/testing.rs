@@ -220,6 +220,12 @@ impl History {
     /// The rows of all tables, the same in every order.
     #[track_caller]
     fn folded(&self, projection: &dyn Projection) -> Stored {
+        assert!(
+            projection.own_sql().is_none(),
+            "{} writes with SQL of its own, which only Postgres can run: test it with a program that \
+             runs for the test",
+            projection.name()
+        );
         let told: Vec<usize> = (0..self.commits.len()).collect();
         let ones = vec![1; told.len()];
         let expected = match self.fold(projection, &told, &ones) {

@@ -30,5 +30,12 @@ async fn a_book_is_lent_and_comes_back_late() -> Result<(), Box<dyn std::error::
         "last_borrowed_at": "2030-01-01T12:00:00Z",
     });
     assert_eq!(reader, expected);
+    let periods = client.rows::<Value>("loan_periods", None, 10, &query);
+    let periods = periods.await?.value.rows;
+    let expected = json!([{
+        "book": "1", "reader": 7,
+        "lent_at": "2030-01-01T12:00:00Z", "returned_at": "2030-02-01T12:00:00Z",
+    }]);
+    assert_eq!(json!(periods), expected);
     Ok(())
 }

@@ -87,6 +87,7 @@ pub fn check_declarations(projections: &[Arc<dyn Projection>]) -> Result<(), Dec
         if !is_number {
             found.add(None, None, "its version must be a number from 1 on");
         }
+        check_own_sql(&mut found, &**projection);
         for table in projection.tables() {
             if let Some(other) = tables.insert(table.name, projection.name()) {
                 let reason = format!("the projection {other} has a table of the same name");
@@ -99,6 +100,27 @@ pub fn check_declarations(projections: &[Arc<dyn Projection>]) -> Result<(), Dec
         Ok(())
     } else {
         Err(DeclarationFaults(faults))
+    }
+}
+
+/// A projection with SQL of its own writes its own tables, or those of others.
+fn check_own_sql(found: &mut Found<'_>, projection: &dyn Projection) {
+    let Some(own) = projection.own_sql() else {
+        return;
+    };
+    match (own.reset(), projection.tables()) {
+        (None, []) => found.add(
+            None,
+            None,
+            "it declares no tables: a rebuild of tables that others made needs `reset`",
+        ),
+        (Some(_), [_, ..]) => found.add(
+            None,
+            None,
+            "it has tables of its own and `reset`, which is for tables that others made: make two \
+             projections of it",
+        ),
+        (None, [_, ..]) | (Some(_), []) => {}
     }
 }
 
@@ -214,6 +236,8 @@ fn check_names(found: &mut Found<'_>, table: &'static Table) {
     let values = table.values.iter().map(|value| (value.name, value.about));
     let computed = table.view.computed.iter();
     let computed = computed.map(|column| (column.name, column.about));
+    let sql_only = table.view.sql_only.iter();
+    let computed = computed.chain(sql_only.map(|column| (column.name, column.about)));
     let mut taken: BTreeMap<String, &str> = BTreeMap::new();
     taken.insert("tenant".to_owned(), "the tenant has this name");
     if table.rows == RowsOf::OneStream {
@@ -257,7 +281,8 @@ fn check_names(found: &mut Found<'_>, table: &'static Table) {
 
 fn check_view(found: &mut Found<'_>, table: &'static Table, all: &[Table]) {
     let (of_table, view) = (Some(table.name), &table.view);
-    let has_more = view.filter.is_some() || !view.joins.is_empty() || !view.computed.is_empty();
+    let has_columns = !view.computed.is_empty() || !view.sql_only.is_empty();
+    let has_more = view.filter.is_some() || !view.joins.is_empty() || has_columns;
     if view.shown == Shown::Nowhere && has_more {
         found.add(of_table, None, "it has no view, and the declaration of one");
     }

@@ -5,7 +5,8 @@
 use crate::declare::column_type::ColumnType;
 use crate::declare::projection::Projection;
 use crate::declare::table::{
-    Empty, Index, IndexColumn, IndexTenant, KeyColumn, Queries, Shown, Table, ValueColumn, asc,
+    Empty, Index, IndexColumn, IndexTenant, KeyColumn, Queries, Shown, SqlColumn, Table,
+    ValueColumn, asc,
 };
 
 /// A view in the schema `read`: the shown part of the table with the same name.
@@ -19,6 +20,8 @@ pub struct Model {
     pub key: &'static [KeyColumn],
     /// Its columns after the tenant, including those of its key.
     pub columns: Vec<ModelColumn>,
+    /// Its columns that only SQL shows.
+    pub sql_only: &'static [SqlColumn],
     /// `LEFT JOIN`s of `r` with the projection's other tables, whose names are in braces.
     pub joins: &'static str,
     /// Which rows are complete, as a condition; absent: all.
@@ -155,6 +158,7 @@ impl Model {
             about: table.about,
             key: table.key,
             columns,
+            sql_only: table.view.sql_only,
             joins: table.view.joins,
             filter: table.view.filter,
             shown: table.view.shown,

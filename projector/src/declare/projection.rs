@@ -3,6 +3,7 @@
 //! Deliberately absent: I/O; the runtime decides how and where rows are written.
 
 use crate::declare::entry::{Entry, ProjectError};
+use crate::declare::own_sql::OwnSql;
 use crate::declare::table::Table;
 use crate::fold::changes::Changes;
 
@@ -46,6 +47,12 @@ pub trait Projection: Send + Sync + 'static {
     /// What happens at a commit that it cannot take up.
     fn on_error(&self) -> OnError {
         OnError::Park
+    }
+
+    /// Its own SQL, if it writes its rows with it instead of contributing to them
+    /// ([`with_sql`](crate::with_sql)).
+    fn own_sql(&self) -> Option<&dyn OwnSql> {
+        None
     }
 
     /// Contributes to rows what one accepted commit (events or refusal) means for them.

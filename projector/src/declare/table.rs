@@ -216,8 +216,21 @@ pub struct View {
     pub joins: &'static str,
     /// Columns that the view computes in addition to the table's own.
     pub computed: &'static [ModelColumn],
+    /// Columns that only SQL shows.
+    pub sql_only: &'static [SqlColumn],
     /// What the query door may be asked of it.
     pub queries: Queries,
+}
+
+/// A column of a view that only SQL shows: its type may be any that Postgres has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SqlColumn {
+    /// Its name.
+    pub name: &'static str,
+    /// An SQL expression over the table's row `r` and what is joined.
+    pub expression: &'static str,
+    /// A description for readers of the data.
+    pub about: &'static str,
 }
 
 /// Which filters and orders the query door offers for a view.
@@ -239,6 +252,7 @@ impl View {
         filter: None,
         joins: "",
         computed: &[],
+        sql_only: &[],
         queries: Queries::Indexed,
     };
     /// The whole table, which has few rows: the query door filters and orders it by every column.

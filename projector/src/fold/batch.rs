@@ -12,6 +12,7 @@ use event_log::subscription::{Batch, Placed};
 use position::{Partition, Position};
 
 use crate::declare::entry::{Entry, ProjectError};
+use crate::declare::own_sql::SqlCommit;
 use crate::error::explain_project;
 use crate::fold::changes::Changes;
 use crate::fold::parked::{Park, ParkedCommit, StreamId};
@@ -125,13 +126,14 @@ pub(crate) fn fold(
             folds.push(Folded {
                 index,
                 changes,
+                own: generation.projection.own_sql().map(|_| Vec::new()),
                 moves,
                 parks: Vec::new(),
                 parked: Vec::new(),
             });
         }
     }
-    for batch in batches {
+    for (of_batch, batch) in batches.iter().enumerate() {
         let mut wanting: Vec<(&mut Folded, &Checkpoint)> = Vec::new();
         for fold in &mut folds {
             let progress = &progress[fold.index];
@@ -139,7 +141,7 @@ pub(crate) fn fold(
                 wanting.push((fold, after));
             }
         }
-        for placed in &batch.commits {
+        for (of_commit, placed) in batch.commits.iter().enumerate() {
             let entry = Entry::new(placed);
             for (fold, after) in &mut wanting {
                 let progress = &progress[fold.index];
@@ -149,6 +151,12 @@ pub(crate) fn fold(
                 match progress.sets_aside(placed) {
                     None => {
                         let generation = &generations[fold.index];
+                        if let Some(own) = &mut fold.own {
+                            if is_for(generation, placed) {
+                                own.push((of_batch, of_commit));
+                            }
+                            continue;
+                        }
                         project(generation, &mut fold.changes, &entry)
                             .map_err(|failure| Box::new((fold.index, Park::at(placed, failure))))?;
                     }
@@ -165,6 +173,12 @@ pub(crate) fn fold(
         }
     }
     Ok(folds)
+}
+
+/// Whether a projection with SQL of its own takes a commit up.
+fn is_for(generation: &Generation, placed: &Placed) -> bool {
+    let own = generation.projection.own_sql();
+    own.is_some_and(|own| own.takes_up(&SqlCommit::new(placed)))
 }
 
 /// Why a commit cannot be taken up.
@@ -201,14 +215,20 @@ pub(crate) fn project(
         changes.end()
     };
     let outcome = catch_unwind(AssertUnwindSafe(project)).unwrap_or(Err(ProjectError::Panicked));
-    outcome.map_err(|error| Failure {
-        cause: match &error {
-            ProjectError::OtherStream { .. } => Cause::Rule,
-            ProjectError::Event { source, .. } if source.is_newer() => Cause::Program,
-            ProjectError::Event { .. } | ProjectError::Panicked => Cause::Commit,
-        },
-        reason: explain_project(&error),
-    })
+    outcome.map_err(|error| Failure::of(&error))
+}
+
+impl Failure {
+    pub(crate) fn of(error: &ProjectError) -> Self {
+        Self {
+            cause: match error {
+                ProjectError::OtherStream { .. } => Cause::Rule,
+                ProjectError::Event { source, .. } if source.is_newer() => Cause::Program,
+                ProjectError::Event { .. } | ProjectError::Panicked => Cause::Commit,
+            },
+            reason: explain_project(error),
+        }
+    }
 }
 
 fn step(generation: &Generation, progress: &Progress, batch: &Batch) -> Option<Move> {

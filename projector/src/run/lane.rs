@@ -431,6 +431,9 @@ impl Lane {
             Err(WriteError::Refused { reason, .. }) => {
                 self.find_refused(session, &work, &reason).await.map(Some)
             }
+            Err(WriteError::Failed(failure)) => {
+                self.find_failed(session, &work, failure).await.map(Some)
+            }
             Err(WriteError::Blocked { index, reason }) => {
                 let generation = self.generations[index].id();
                 self.tell(Told::Trouble {

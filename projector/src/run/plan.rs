@@ -189,7 +189,7 @@ mod tests {
                 rules: RULES
                     .iter()
                     .zip(has)
-                    .filter(|(_, has)| **has)
+                    .filter(|(_, has)| *has)
                     .map(|(rule, _)| (*rule).to_owned())
                     .collect(),
                 builds_only,

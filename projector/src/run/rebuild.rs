@@ -22,7 +22,7 @@ use crate::run::supervisor::Job;
 use crate::store::compare::Comparison;
 use crate::store::control::{self, Actor};
 use crate::store::generation::{self, Generation};
-use crate::store::{checkpoint, held};
+use crate::store::{checkpoint, held, in_place};
 
 /// The most lanes of a rebuild or a catch-up. Each has a connection; by default Postgres has a
 /// hundred connections for all clients.
@@ -161,13 +161,17 @@ pub async fn rebuild_as(
     held::take(&mut connection, &**log).await?;
     conduct::hold(&mut connection, name).await?;
     let building = control::begin(&mut connection, projection, purpose, actor).await?;
+    let is_in_place = in_place::is_filled(&**projection);
     let projector = Projector::start(Job {
         log: Arc::clone(log),
         postgres: postgres.clone(),
         projections: vec![Arc::clone(projection)],
         tasks: tasks(),
-        builds_only: true,
+        builds_only: !is_in_place,
     });
+    if is_in_place {
+        return filled(&**log, connection, projector, &building, on_reading).await;
+    }
     let mut conductor = Conductor {
         log: &**log,
         postgres: &postgres,
@@ -190,6 +194,28 @@ pub async fn rebuild_as(
         generation: building.number,
         records_read,
         comparison,
+    })
+}
+
+/// Waits until tables that were emptied in place are filled up to the end that the log has now.
+async fn filled(
+    log: &dyn EventLog,
+    mut connection: PgConnection,
+    projector: Projector,
+    generation: &Generation,
+    mut on_reading: OnReading,
+) -> Result<Rebuilt, RuntimeError> {
+    let ends = ends_of(log).await?;
+    let one = std::slice::from_ref(generation);
+    let going = Some(&projector);
+    let reached = reach(log, &mut connection, going, one, &ends, &mut on_reading).await;
+    projector.stop().await.and(reached)?;
+    let _ = connection.close().await;
+    Ok(Rebuilt {
+        version: generation.projection.version(),
+        generation: generation.number,
+        records_read: ends.values().map(|end| end.0).sum(),
+        comparison: None,
     })
 }
 

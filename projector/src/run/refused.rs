@@ -107,6 +107,6 @@ async fn refusal(
         }) => Ok(Some((reason, is_owned))),
         Err(WriteError::Blocked { reason, .. }) => Err(RuntimeError::Blocked { reason }),
         Err(WriteError::Runtime(error)) => Err(error),
-        Err(WriteError::Repeated) => unreachable!("rows are merged"),
+        Err(WriteError::Repeated | WriteError::Failed(_)) => unreachable!("rows are merged"),
     }
 }

@@ -116,7 +116,9 @@ async fn step(
                     return Err(RuntimeError::Blocked { reason });
                 }
                 Err(WriteError::Runtime(error)) => return Err(error),
-                Err(WriteError::Repeated) => unreachable!("rows are merged"),
+                Err(WriteError::Repeated | WriteError::Failed(_)) => {
+                    unreachable!("rows are merged")
+                }
             }
             let is_parked = parked::remove(&mut tx, &id, stream, &commits[..count]).await?;
             match failure {

@@ -65,6 +65,12 @@ impl Job {
         }
     }
 
+    fn has_own_sql(&self, id: &GenerationId) -> bool {
+        let own = self.projections.iter();
+        let mut own = own.filter(|p| p.name() == id.projection);
+        own.any(|p| p.own_sql().is_some())
+    }
+
     /// The generation, if this process has its rule.
     fn generation(&self, id: &GenerationId, look: &Look) -> Option<Generation> {
         let seen = look.generations.get(id)?;
@@ -265,7 +271,10 @@ impl Supervisor {
         self.apart
             .retain(|id, at| at.elapsed() < APART_FOR || troubled(id));
         let running: BTreeSet<Pair> = due.intersection(&held).cloned().collect();
-        let apart = self.apart.keys().cloned().collect();
+        let mut apart: BTreeSet<GenerationId> = self.apart.keys().cloned().collect();
+        // SQL of its own may take as long as it likes.
+        let has_sql = |id: &&GenerationId| self.job.has_own_sql(id);
+        apart.extend(look.generations.keys().filter(has_sql).cloned());
         let specs = plan::lanes(look, &running, &apart, self.job.tasks);
         self.end_others(&specs).await;
         let given: BTreeSet<Pair> = held.difference(&due).cloned().collect();

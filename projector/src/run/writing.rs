@@ -68,7 +68,7 @@ impl Writing {
         let (generations, mut way) = (Arc::clone(&self.generations), self.way);
         self.under_way.spawn(async move {
             let outcome = loop {
-                match write::write(&mut connection, &generations, &work.folds, way).await {
+                match write::write(&mut connection, &generations, &work, way).await {
                     Err(WriteError::Repeated) => way = Way::Merge,
                     outcome => break outcome,
                 }

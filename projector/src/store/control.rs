@@ -18,7 +18,7 @@ use crate::error::RuntimeError;
 use crate::run::projector::connect_options;
 use crate::run::rebuild::Purpose;
 use crate::store::generation::{self, Generation};
-use crate::store::{sql, switch};
+use crate::store::{in_place, sql, switch};
 
 /// Who asks for something, and why.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,7 @@ pub(crate) async fn note(
     Ok(())
 }
 
-/// Begins a building, or goes on with one, and records who asked for it.
+/// Begins a building, or goes on with one, or empties what is filled in place, and records who asked for it.
 pub(crate) async fn begin(
     connection: &mut PgConnection,
     projection: &Arc<dyn Projection>,
@@ -60,8 +60,13 @@ pub(crate) async fn begin(
 ) -> Result<Generation, RuntimeError> {
     let failed = || RuntimeError::postgres("begin a rebuild");
     let mut tx = connection.begin().await.map_err(failed())?;
-    let building = generation::make_building(&mut tx, projection).await?;
-    generation::set_purpose(&mut tx, &building.id(), purpose).await?;
+    let building = if in_place::is_filled(&**projection) {
+        in_place::begin(&mut tx, projection, purpose).await?
+    } else {
+        let building = generation::make_building(&mut tx, projection).await?;
+        generation::set_purpose(&mut tx, &building.id(), purpose).await?;
+        building
+    };
     if let Some(actor) = actor {
         let detail = format!("generation {}", building.number);
         let action = match purpose {

@@ -50,8 +50,11 @@ pub(crate) fn comments(model: &Model) -> Vec<Comment> {
         text: model.about.to_owned(),
     };
     let columns = model.columns.iter().map(|c| Comment::of(c.name, c.about));
+    let sql_only = model.sql_only.iter();
+    let sql_only = sql_only.map(|column| Comment::of(column.name, column.about));
     let tenant = Comment::of("tenant", TENANT_ABOUT);
-    [view, tenant].into_iter().chain(columns).collect()
+    let first = [view, tenant].into_iter();
+    first.chain(columns).chain(sql_only).collect()
 }
 
 /// The statements that store descriptions of a table and its columns in the database.

@@ -16,6 +16,15 @@ use crate::store::sql::create_view;
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Declaration {
     tables: Vec<TableDeclaration>,
+    /// What it does with SQL of its own beside writing rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    own_sql: Option<OwnSqlDeclaration>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct OwnSqlDeclaration {
+    prepare: String,
+    reset: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +52,10 @@ impl Declaration {
     pub(crate) fn of(projection: &dyn Projection) -> Self {
         Self {
             tables: projection.tables().iter().map(table).collect(),
+            own_sql: projection.own_sql().map(|own| OwnSqlDeclaration {
+                prepare: own.prepare().to_owned(),
+                reset: own.reset().map(str::to_owned),
+            }),
         }
     }
 
@@ -72,6 +85,12 @@ impl Declaration {
                 (None, _) => found.push(format!("the table {name} is new")),
             },
         );
+        match (&old.own_sql, &new.own_sql) {
+            (old, new) if old == new => {}
+            (Some(_), Some(_)) => found.push("its own SQL changed".to_owned()),
+            (None, _) => found.push("it has SQL of its own now".to_owned()),
+            (Some(_), None) => found.push("it has no SQL of its own any more".to_owned()),
+        }
         if found.is_empty() {
             found.push("its tables are in another order".to_owned());
         }

@@ -23,6 +23,7 @@ use crate::store::drift::Declaration;
 use crate::store::in_the_way;
 use crate::store::indexes;
 use crate::store::members::GenerationId;
+use crate::store::own_sql;
 use crate::store::sql::{self, create_table, physical_name};
 use crate::store::switch;
 use crate::store::trial;
@@ -98,6 +99,8 @@ pub(crate) struct Live {
     pub(crate) tables: Vec<String>,
     pub(crate) views: Vec<String>,
     declaration: String,
+    /// What its projection's own SQL added to the tables (`in_the_way`).
+    pub(crate) prepared: Vec<String>,
     /// The descriptions that it gave its views and their columns; absent if an older program made
     /// it, which did not store them.
     comments: Option<BTreeMap<String, String>>,
@@ -145,7 +148,7 @@ pub(crate) async fn live(
     connection: &mut PgConnection,
     projection: &str,
 ) -> Result<Option<Live>, RuntimeError> {
-    let select = "SELECT generation, version, declaration, tables, views, \
+    let select = "SELECT generation, version, declaration, tables, views, prepared, \
                       ARRAY(SELECT key FROM jsonb_each_text(comments) ORDER BY key) AS names, \
                       ARRAY(SELECT value FROM jsonb_each_text(comments) ORDER BY key) AS texts, \
                       comments IS NOT NULL AS has_comments \
@@ -168,6 +171,7 @@ pub(crate) async fn live(
             declaration: row.try_get("declaration")?,
             tables: row.try_get("tables")?,
             views: row.try_get("views")?,
+            prepared: row.try_get("prepared")?,
         })
     };
     Ok(Some(read().map_err(failed())?))
@@ -478,7 +482,7 @@ pub(crate) async fn limit_lock_waits(tx: &mut PgConnection) -> Result<(), Runtim
     Ok(())
 }
 
-async fn make_tables(
+pub(crate) async fn make_tables(
     connection: &mut PgConnection,
     projection: &Arc<dyn Projection>,
     state: &'static str,
@@ -504,11 +508,12 @@ async fn make_tables(
             .map_err(failed())?;
         tables.push(name);
     }
+    let prepared = own_sql::prepare(connection, projection, number).await?;
     let models = models_of(&**projection);
     let views: Vec<&str> = models.iter().map(|model| model.name).collect();
     let insert = "INSERT INTO annals.generation \
-                  (projection, generation, version, state, declaration, tables, views, rule) \
-                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+                  (projection, generation, version, state, declaration, tables, views, rule, \
+                   prepared) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     sqlx::query(insert)
         .bind(projection.name())
         .bind(number)
@@ -518,6 +523,7 @@ async fn make_tables(
         .bind(tables)
         .bind(views)
         .bind(rule_of(&**projection))
+        .bind(prepared)
         .execute(connection)
         .await
         .map_err(failed())?;

@@ -26,15 +26,17 @@ reached AS (
     JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
     WHERE r.ev_class NOT IN (SELECT oid FROM ours WHERE oid IS NOT NULL)
 )
-SELECT pg_describe_object('pg_class'::regclass, oid, 0) FROM reached
+SELECT pg_describe_object('pg_class'::regclass, oid, 0), o.type || ' ' || o.identity
+FROM reached CROSS JOIN pg_identify_object('pg_class'::regclass, oid, 0) AS o
 WHERE oid NOT IN (SELECT oid FROM dropped WHERE oid IS NOT NULL)
 UNION
-SELECT pg_describe_object(d.classid, d.objid, d.objsubid)
+SELECT pg_describe_object(d.classid, d.objid, d.objsubid), o.type || ' ' || o.identity
 FROM reached JOIN pg_class AS c ON c.oid = reached.oid
 JOIN pg_depend AS d ON (d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid)
     OR (d.refclassid = 'pg_type'::regclass AND d.refobjid = c.reltype)
 LEFT JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
 LEFT JOIN pg_constraint AS k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
+CROSS JOIN pg_identify_object(d.classid, d.objid, d.objsubid) AS o
 WHERE (d.deptype = 'n' OR d.deptype = 'a' AND c.oid IN (SELECT oid FROM dropped))
     AND (r.oid IS NULL OR r.ev_class = c.oid AND r.rulename <> '_RETURN')
     AND (k.oid IS NULL OR k.contype NOT IN ('p', 'n', 'c'))
@@ -95,12 +97,10 @@ pub(crate) async fn require_nothing(
             objects: of_others.join(", "),
         });
     }
-    let objects: Vec<String> = sqlx::query_scalar(DEPENDENTS)
-        .bind(dropped)
-        .bind(ours)
-        .fetch_all(connection)
-        .await
-        .map_err(failed())?;
+    let objects = dependents(connection, &dropped, &ours).await?;
+    let objects = objects.into_iter();
+    let objects = objects.filter(|(_, identity)| !live.prepared.contains(identity));
+    let objects: Vec<String> = objects.map(|(described, _)| described).collect();
     if !objects.is_empty() {
         return Err(RuntimeError::InTheWay {
             projection,
@@ -108,6 +108,22 @@ pub(crate) async fn require_nothing(
         });
     }
     Ok(())
+}
+
+/// What depends on the relations `dropped`, except `ours`: each described for people, and named in a
+/// form that no setting of the server changes.
+pub(crate) async fn dependents(
+    connection: &mut PgConnection,
+    dropped: &[String],
+    ours: &[String],
+) -> Result<Vec<(String, String)>, RuntimeError> {
+    let failed = RuntimeError::postgres("look for objects that depend on the read model");
+    sqlx::query_as(DEPENDENTS)
+        .bind(dropped)
+        .bind(ours)
+        .fetch_all(connection)
+        .await
+        .map_err(failed)
 }
 
 /// Whether a live view can be replaced without dropping it. The new view is made beside it for a

@@ -157,6 +157,8 @@ pub(crate) fn create_view_as(
             Source::TooLarge => format!("{} AS {name}", too_large(model)),
         });
     }
+    let sql_only = model.sql_only.iter();
+    columns.extend(sql_only.map(|own| format!("{} AS {}", own.expression, identifier(own.name))));
     let columns = columns.join(",\n    ");
     let table = qualified(model.name);
     let mut sql = format!(

@@ -11,10 +11,11 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 
 use crate::declare::check::{DeclarationFault, DeclarationFaults};
 use crate::declare::model::{Model, ModelColumn, Source, models_of};
+use crate::declare::own_sql::with_names;
 use crate::declare::projection::Projection;
 use crate::error::RuntimeError;
 use crate::run::projector::connect_options;
-use crate::store::sql::{create_table, create_view_as, physical_name};
+use crate::store::sql::{create_table, create_view_as, physical_name, qualified_table};
 
 /// No generation has this number.
 const TRIAL: i32 = 0;
@@ -77,7 +78,7 @@ async fn judge_one(
             is_whole = false;
         }
     }
-    if !is_whole {
+    if !is_whole || !is_prepared(tx, projection, &physical, faults).await? {
         return Ok(());
     }
     for model in models_of(projection) {
@@ -101,7 +102,8 @@ async fn judge_one(
             }
             alone.rollback().await?;
             if let Some(reason) = refused {
-                let is_all = part.columns.is_empty() && part.filter.is_none();
+                let is_all =
+                    part.columns.is_empty() && part.sql_only.is_empty() && part.filter.is_none();
                 single.push(fault(model.name, column, reason));
                 if is_all {
                     break;
@@ -116,6 +118,47 @@ async fn judge_one(
     Ok(())
 }
 
+/// Whether Postgres takes what a projection with SQL of its own adds to its tables, and drops it with
+/// them.
+async fn is_prepared(
+    tx: &mut PgConnection,
+    projection: &dyn Projection,
+    physical: &(dyn Fn(&str) -> String + Sync),
+    faults: &mut Vec<DeclarationFault>,
+) -> Result<bool, sqlx::Error> {
+    let prepare = projection.own_sql().map_or("", |own| own.prepare());
+    if prepare.is_empty() {
+        return Ok(true);
+    }
+    let tables = projection.tables();
+    let name_of = |table: &str| qualified_table(&physical(table));
+    let fault = |reason: String| DeclarationFault {
+        projection: projection.name(),
+        table: None,
+        column: None,
+        reason,
+    };
+    if let Some(reason) = refused(tx, with_names(prepare, tables, &name_of)).await? {
+        faults.push(fault(format!("its `prepare`: {reason}")));
+        return Ok(false);
+    }
+    let names: Vec<String> = tables.iter().map(|table| name_of(table.name)).collect();
+    let mut attempt = tx.begin().await?;
+    let drop = AssertSqlSafe(format!("DROP TABLE {}", names.join(", ")));
+    let outcome = sqlx::raw_sql(drop).execute(&mut *attempt).await;
+    attempt.rollback().await?;
+    match outcome {
+        Ok(_) => Ok(true),
+        // 2BP01: something depends on the tables.
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("2BP01") => {
+            let reason = "its `prepare` makes something that does not go away with its tables";
+            faults.push(fault(format!("{reason}: {}", error.message())));
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 fn other_type(column: &ModelColumn, found: &str) -> String {
     let declared = column.column_type.sql();
     format!("it is declared as {declared}, and its SQL is {found}")
@@ -126,6 +169,7 @@ fn other_type(column: &ModelColumn, found: &str) -> String {
 fn parts(model: &Model) -> Vec<(Option<&'static str>, Model)> {
     let joined = Model {
         columns: Vec::new(),
+        sql_only: &[],
         filter: None,
         ..model.clone()
     };
@@ -141,6 +185,16 @@ fn parts(model: &Model) -> Vec<(Option<&'static str>, Model)> {
                 },
             ));
         }
+    }
+    for column in model.sql_only {
+        let sql_only = std::slice::from_ref(column);
+        parts.push((
+            Some(column.name),
+            Model {
+                sql_only,
+                ..joined.clone()
+            },
+        ));
     }
     let filter = model.filter;
     if filter.is_some() {

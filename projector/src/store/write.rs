@@ -10,10 +10,13 @@ use sqlx::{Connection as _, PgConnection};
 
 use crate::declare::table::Table;
 use crate::error::RuntimeError;
+use crate::fold::batch::{Cause, Failure};
 use crate::fold::changes::Changes;
 use crate::fold::parked::{Park, ParkedCommit};
+use crate::run::writing::Work;
 use crate::store::checkpoint::{self, Move};
 use crate::store::generation::Generation;
+use crate::store::own_sql::{self, Chosen};
 use crate::store::parked;
 use crate::store::rows::{self, RowsError};
 
@@ -25,6 +28,8 @@ pub(crate) struct Folded {
     /// The index of its generation.
     pub(crate) index: usize,
     pub(crate) changes: Changes,
+    /// The commits that its own SQL writes, if it has such.
+    pub(crate) own: Option<Chosen>,
     pub(crate) moves: Vec<Move>,
     /// The streams that are parked from a commit of the batch on.
     pub(crate) parks: Vec<Park>,
@@ -50,6 +55,8 @@ pub(crate) enum WriteError {
         /// Whether the refused row belongs to one stream.
         is_owned: bool,
     },
+    /// The own SQL of one generation cannot take up a commit; every retry would fail.
+    Failed(Failure),
     /// The rows of one generation cannot be stored now, through no fault of the others.
     Blocked {
         index: usize,
@@ -76,10 +83,10 @@ const HELD_PAUSE: Duration = Duration::from_millis(20);
 pub(crate) async fn write(
     connection: &mut PgConnection,
     generations: &[Generation],
-    folds: &[Folded],
+    work: &Work,
     way: Way,
 ) -> Result<(), WriteError> {
-    let transaction = transaction(connection, generations, folds, way);
+    let transaction = transaction(connection, generations, work, way);
     match tokio::time::timeout(TRANSACTION_LIMIT, transaction).await {
         Ok(outcome) => outcome,
         Err(_elapsed) => Err(RuntimeError::PostgresSilent {
@@ -92,9 +99,10 @@ pub(crate) async fn write(
 async fn transaction(
     connection: &mut PgConnection,
     generations: &[Generation],
-    folds: &[Folded],
+    work: &Work,
     way: Way,
 ) -> Result<(), WriteError> {
+    let folds = &work.folds;
     let begin = RuntimeError::postgres("begin a transaction");
     let mut tx = connection.begin().await.map_err(begin)?;
     let indices: Vec<usize> = folds.iter().map(|fold| fold.index).collect();
@@ -103,7 +111,12 @@ async fn transaction(
     checkpoint::compare_and_set(&mut tx, &moves).await?;
     for fold in folds {
         let generation = &generations[fold.index];
-        write_rows(&mut tx, generation, fold.index, &fold.changes, way).await?;
+        match &fold.own {
+            Some(own) => {
+                own_sql::write(&mut tx, generation, fold.index, &work.batches, own).await?
+            }
+            None => write_rows(&mut tx, generation, fold.index, &fold.changes, way).await?,
+        }
         parked::store(&mut tx, &generation.id(), &fold.parks, &fold.parked).await?;
     }
     let commit = RuntimeError::postgres("commit rows and checkpoints");
@@ -183,28 +196,76 @@ fn is_repeated(error: &sqlx::Error) -> bool {
 
 /// What an error of a statement on the rows of one generation means.
 fn classify(error: sqlx::Error, index: usize, table: &Table) -> WriteError {
-    let said = error.as_database_error();
-    let Some((code, said)) = said.and_then(|said| Some((said.code()?, said.message()))) else {
-        return RuntimeError::postgres("write rows")(error).into();
-    };
-    let is_of = |classes: &[&str]| classes.iter().any(|class| code.starts_with(class));
-    let reason = |what: &str| format!("{what} {}: {said}", table.name);
-    // Data exceptions (22: a sum out of range, text that cannot be stored), violated constraints
-    // (23) and exceeded limits (54: a key too large for its index) return at every retry.
-    if is_of(&["22", "23", "54"]) {
-        let reason = reason("the projection's rows cannot be stored in");
-        return WriteError::Refused {
+    match judge(error, &format!("in {}", table.name)) {
+        Judged::Final(reason) => WriteError::Refused {
             index,
             reason,
             is_owned: table.is_of_streams(),
-        };
+        },
+        Judged::Now(reason) => WriteError::Blocked { index, reason },
+        Judged::Postgres(error) => RuntimeError::postgres("write rows")(error).into(),
+    }
+}
+
+/// What an error of a projection's own SQL means.
+pub(crate) fn classify_own(error: sqlx::Error, index: usize) -> WriteError {
+    use sqlx::Error as E;
+    let fails = |reason: String| {
+        WriteError::Failed(Failure {
+            reason,
+            cause: Cause::Commit,
+        })
+    };
+    // Not of the connection: what the projection asked for, or made of the answer.
+    let is_its_own = matches!(
+        error,
+        E::RowNotFound
+            | E::TypeNotFound { .. }
+            | E::ColumnIndexOutOfBounds { .. }
+            | E::ColumnNotFound(_)
+            | E::ColumnDecode { .. }
+            | E::Encode(_)
+            | E::Decode(_)
+            | E::InvalidArgument(_)
+    );
+    if is_its_own {
+        return fails(format!("its SQL failed: {error}"));
+    }
+    match judge(error, "by its own SQL") {
+        Judged::Final(reason) => fails(reason),
+        Judged::Now(reason) => WriteError::Blocked { index, reason },
+        Judged::Postgres(error) => RuntimeError::postgres("write rows")(error).into(),
+    }
+}
+
+/// Whether an error of a statement comes again.
+enum Judged {
+    /// At every retry.
+    Final(String),
+    /// Perhaps not, and it concerns these rows only.
+    Now(String),
+    /// It concerns every table.
+    Postgres(sqlx::Error),
+}
+
+fn judge(error: sqlx::Error, place: &str) -> Judged {
+    let said = error.as_database_error();
+    let Some((code, said)) = said.and_then(|said| Some((said.code()?, said.message()))) else {
+        return Judged::Postgres(error);
+    };
+    let is_of = |classes: &[&str]| classes.iter().any(|class| code.starts_with(class));
+    let reason =
+        |what: &str| format!("the projection's rows cannot be stored {what}{place}: {said}");
+    // Data exceptions (22: a sum out of range, text that cannot be stored), violated constraints
+    // (23) and exceeded limits (54: a key too large for its index) return at every retry.
+    if is_of(&["22", "23", "54"]) {
+        return Judged::Final(reason(""));
     }
     // The connection (08), resources such as the disk (53), an operator's shutdown (57), the system
     // (58) and Postgres itself (F0, XX) concern every table.
     if is_of(&["08", "53", "57", "58", "F0", "XX"]) {
-        return RuntimeError::postgres("write rows")(error).into();
+        return Judged::Postgres(error);
     }
     // A lock of somebody else, a deadlock, a right that was revoked, a table that was changed.
-    let reason = reason("the projection's rows cannot be stored now in");
-    WriteError::Blocked { index, reason }
+    Judged::Now(reason("now "))
 }

@@ -13,7 +13,7 @@ use regex::Regex;
 
 /// The advice in messages: the command as the source spells it, and the test that follows the
 /// advice.
-const FOLLOWED: [(&str, &str); 14] = [
+const FOLLOWED: [(&str, &str); 15] = [
     (
         "annals log create --log {address}",
         "a_log_that_is_missing_or_unfinished_is_made_as_advised",
@@ -65,6 +65,10 @@ const FOLLOWED: [(&str, &str); 14] = [
     (
         "annals projections rebuild {name} --log {} --postgres {typed}{hint}",
         "a_read_model_of_another_version_is_rebuilt_as_advised",
+    ),
+    (
+        "annals projections rebuild {projection}",
+        "tables_of_others_are_emptied_and_filled_again",
     ),
     (
         "annals projections drop {name} --postgres {typed}{hint}",

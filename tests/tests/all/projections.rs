@@ -7,6 +7,7 @@ mod extremes;
 mod faults;
 mod indexes;
 mod kept;
+mod own_sql;
 mod parked;
 mod processes;
 mod removals;

@@ -20,7 +20,7 @@ use crate::fold::parked::Park;
 use crate::run::writing::Work;
 use crate::run::{measure, refused, retry};
 use crate::store::stops::Stopped;
-use crate::store::{parked, stops};
+use crate::store::{own_sql, parked, stops};
 
 impl Lane {
     /// Parks the stream of a commit that a generation cannot take up, from the next fold on;
@@ -94,8 +94,8 @@ impl Lane {
         self.stop(session, &[index], &stopped).await
     }
 
-    /// Finds the commits whose rows Postgres refused, and parks their streams. A refusal in a row that several streams share stops the projection: it would
-    /// meet each of them.
+    /// Finds the commits whose rows Postgres refused, and parks their streams. A refusal in a row that
+    /// several streams share stops the projection: it would meet each of them.
     pub(super) async fn find_refused(
         &mut self,
         session: &mut Session,
@@ -131,6 +131,33 @@ impl Lane {
             }
         }
         Ok(Turn::Anew)
+    }
+
+    /// Finds the commit that the projection's own SQL cannot take up, and stops it there. A
+    /// projection with SQL of its own is always alone in its lane.
+    pub(super) async fn find_failed(
+        &mut self,
+        session: &mut Session,
+        work: &Work,
+        failure: Failure,
+    ) -> Result<Turn, RuntimeError> {
+        let Some(connection) = session.writing.idle() else {
+            return Ok(Turn::Anew);
+        };
+        let Some(chosen) = work.folds.first().and_then(|fold| fold.own.as_ref()) else {
+            return Ok(Turn::Anew);
+        };
+        let (generation, batches) = (&self.generations[0], &work.batches);
+        let found = own_sql::find_failing(connection, generation, batches, chosen).await?;
+        // If each can be taken up alone, what fails is how they are taken up together.
+        let first = chosen
+            .first()
+            .map(|(batch, commit)| &batches[*batch].commits[*commit]);
+        let Some((placed, failure)) = found.or(first.map(|first| (first, failure))) else {
+            return Ok(Turn::Anew);
+        };
+        self.stop_at(session, 0, Park::at(placed, failure)).await?;
+        Ok(Turn::Ended)
     }
 
     /// Checks whether the connection works, and does what operators asked for with parked streams.
