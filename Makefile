@@ -1,7 +1,7 @@
 # Thin on purpose: each line is a command that one can type. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench peers guards model simulate faults attacks clients changes release setup
+.PHONY: help demo test lint bench peers guards model simulate faults read-faults attacks clients changes release setup
 
 # Where the tools are that ops/setup brought; cargo too, if it has just been installed.
 WITH_TOOLS = eval "$$(ops/setup --print-env)" &&
@@ -73,6 +73,12 @@ faults: ## kill, cut, hold and fill everything at random, and check every answer
 	ops/setup
 	$(WITH_TOOLS) cargo build --release -p tests --bins
 	$(WITH_TOOLS) target/release/faults $(FAULTS)
+
+read-faults: ## kill and stop projectors on a log of a million events, while it is read and rebuilt
+	ops/setup
+	$(WITH_TOOLS) cargo build -p cli --bin annals
+	$(WITH_TOOLS) env ANNALS_PROJECTOR_EVENTS=1000000 ANNALS_PROJECTOR_FAULTS=20 \
+		cargo test -p tests --test all -- --nocapture rows_stay_exact_while_projectors
 
 # ATTACKS holds its arguments, as in ATTACKS='--only lines idle'. To be run on a machine that does
 # nothing else: what polite clients keep is measured. `make test` does the same for a shorter time,
