@@ -225,6 +225,8 @@ fn projection_schema() -> Value {
             "parked_streams": integer(0, "How many streams are parked."),
             "paused": {"anyOf": [schema_ref("ProjectionPause"), {"type": "null"}]},
             "error": {"anyOf": [schema_ref("ProjectionError"), {"type": "null"}]},
+            "next": nullable(&text("What can be done next, if two versions stand beside each other: \
+                with the command.")),
             "generations": list(schema_ref("ProjectionGeneration"), "Its generations."),
         }),
     )

@@ -34,6 +34,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 type CheckOutcome = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 type CheckFn = Arc<dyn Fn() -> CheckOutcome + Send + Sync>;
+type WarningsOutcome = Pin<Box<dyn Future<Output = Vec<String>> + Send>>;
+type WarningsFn = Arc<dyn Fn() -> WarningsOutcome + Send + Sync>;
 type MetricsFn = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// A task that a process can be configured for.
@@ -73,6 +75,7 @@ struct Check {
 pub struct Health {
     roles: Vec<Role>,
     checks: Vec<Check>,
+    warnings: Vec<WarningsFn>,
     metrics: MetricsFn,
 }
 
@@ -86,6 +89,7 @@ impl Health {
         Self {
             roles: roles.into_iter().collect(),
             checks: Vec::new(),
+            warnings: Vec::new(),
             metrics: Arc::new(metrics),
         }
     }
@@ -101,6 +105,25 @@ impl Health {
         let run: CheckFn = Arc::new(move || Box::pin(check()));
         self.checks.push(Check { name, roles, run });
         self
+    }
+
+    /// Adds what an operator should know, although nothing that was asked for fails.
+    #[must_use]
+    pub fn warnings<F, R>(mut self, warnings: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = Vec<String>> + Send + 'static,
+    {
+        self.warnings.push(Arc::new(move || Box::pin(warnings())));
+        self
+    }
+
+    async fn warned(&self) -> Vec<String> {
+        let all = self.warnings.iter().map(async |warnings| {
+            let warnings = tokio::time::timeout(CHECK_WAIT, warnings()).await;
+            warnings.unwrap_or_default()
+        });
+        futures::future::join_all(all).await.concat()
     }
 
     /// The results of the checks that at least one of these roles depends on.
@@ -168,7 +191,7 @@ async fn ready(
             .into_response();
     }
     let asked = one.map_or_else(|| health.roles.clone(), |role| vec![role]);
-    let outcomes = health.outcomes(&asked).await;
+    let (outcomes, warnings) = tokio::join!(health.outcomes(&asked), health.warned());
     let works = |role: &Role| {
         let mut own = outcomes
             .iter()
@@ -195,12 +218,14 @@ async fn ready(
     }
     if all_work || (parameters.role.is_none() && takes_commands) {
         let status = if all_work { "ready" } else { "degraded" };
-        let body = json!({"status": status, "roles": roles, "checks": checks});
+        let body =
+            json!({"status": status, "roles": roles, "checks": checks, "warnings": warnings});
         return Json(body).into_response();
     }
     Problem::new(code::NOT_READY, failed.join("; "))
         .member("roles", roles)
         .member("checks", checks)
+        .member("warnings", warnings)
         .retry_after(RETRY_AFTER)
         .into_response()
 }
@@ -240,8 +265,12 @@ pub fn fragment() -> Fragment {
                                        only reads fails."},
             "roles": by_name("For each role: `ready`, or why it is not."),
             "checks": by_name("For each check: `ready`, or why it failed."),
+            "warnings": {"type": "array", "items": {"type": "string"},
+                         "description": "What an operator should know although the checks pass: \
+                                         a new version of a read model that waits, rows that \
+                                         differ from the log."},
         },
-        "required": ["status", "roles", "checks"],
+        "required": ["status", "roles", "checks", "warnings"],
     });
     let role = json!({
         "name": "role",

@@ -111,6 +111,18 @@ pub struct Serving {
     /// Tasks that write the read models; each takes a part of the log's partitions [default: 2]
     #[arg(long, value_name = "N")]
     projector_tasks: Option<usize>,
+    /// Let a new version of a read model replace the live one by itself, once it is built beside it
+    /// and both were compared; otherwise it waits for annals projections switch
+    #[arg(long)]
+    projector_auto_switch: bool,
+    /// The most of its time, in percent, that a task works on a rebuild while tasks of the same
+    /// process write live read models [default: 50]
+    #[arg(long, value_name = "PERCENT", hide_short_help = true)]
+    projector_rebuild_share: Option<usize>,
+    /// How often a few streams are folded afresh and compared with a read model, in milliseconds; 0:
+    /// never [default: 10000]
+    #[arg(long, value_name = "MS", hide_short_help = true)]
+    projector_verify_every_ms: Option<u64>,
     /// Send traces to this OpenTelemetry collector [default: OTEL_EXPORTER_OTLP_ENDPOINT, else none]
     #[arg(long, value_name = "URL", hide_short_help = true)]
     otlp_endpoint: Option<String>,
@@ -418,6 +430,10 @@ impl Serving {
         let secret = secret.map(|file| file.display().to_string());
         flags.add("cluster_secret_file", secret);
         flags.add("projector_tasks", self.projector_tasks);
+        let auto_switch = self.projector_auto_switch.then_some(true);
+        flags.add("projector_auto_switch", auto_switch);
+        flags.add("projector_rebuild_share", self.projector_rebuild_share);
+        flags.add("projector_verify_every_ms", self.projector_verify_every_ms);
         flags.add("otlp_endpoint", self.otlp_endpoint.as_ref());
         flags.add("otlp_service", self.otlp_service.as_ref());
         flags.add("node", self.node.as_ref());

@@ -66,6 +66,14 @@ CREATE TABLE annals.pause (
     reason     text NOT NULL
 );
 
+-- Rules that operators cancelled or rolled back: their read models are not built again by themselves.
+CREATE TABLE annals.declined (
+    projection  text COLLATE "C" NOT NULL,
+    rule        text COLLATE "C" NOT NULL,
+    declined_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (projection, rule)
+);
+
 -- What operators did, when and why.
 CREATE TABLE annals.control (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -112,6 +120,11 @@ COMMENT ON COLUMN annals.pause.projection IS 'The projection.';
 COMMENT ON COLUMN annals.pause.paused_at IS 'When.';
 COMMENT ON COLUMN annals.pause.paused_by IS 'By whom.';
 COMMENT ON COLUMN annals.pause.reason IS 'Why.';
+
+COMMENT ON TABLE annals.declined IS 'Rules that operators cancelled or rolled back: their read models are not built by themselves.';
+COMMENT ON COLUMN annals.declined.projection IS 'The projection.';
+COMMENT ON COLUMN annals.declined.rule IS 'The rule: name, version and a digest of its declarations.';
+COMMENT ON COLUMN annals.declined.declined_at IS 'When.';
 
 COMMENT ON TABLE annals.control IS 'What operators did with read models, when and why.';
 COMMENT ON COLUMN annals.control.id IS 'Its number.';

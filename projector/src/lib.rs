@@ -40,7 +40,7 @@ pub use models::general::with_general;
 pub use models::places::{CommitPlace, StreamPlaces};
 pub use models::rejections::Rejections;
 pub use models::stream_index::{STREAM_INDEX, StreamIndex};
-pub use run::projector::{PROJECTOR_TASKS_MAX, Projector, query_options};
+pub use run::projector::{PROJECTOR_TASKS_MAX, Projector, ProjectorOptions, query_options};
 pub use run::reached::{ROWS_VERSION, RowsVersion, rows_versions};
 pub use run::rebuild::{OnReading, Purpose, Reading, Rebuilt, catch_up, rebuild, rebuild_as};
 pub use run::report::{
@@ -48,6 +48,7 @@ pub use run::report::{
 };
 pub use run::sampler::{Freshness, Sampler};
 pub use run::status::{TaskState, TaskStatus};
+pub use run::upgrade::NewVersion;
 /// The decimal numbers that rules calculate with.
 pub use rust_decimal::Decimal;
 /// For SQL of a projection's own.

@@ -16,6 +16,7 @@ pub(crate) mod indexes;
 pub(crate) mod kept;
 pub(crate) mod members;
 pub(crate) mod migrate;
+pub(crate) mod new_version;
 pub(crate) mod numeric;
 pub(crate) mod own_sql;
 pub(crate) mod parked;

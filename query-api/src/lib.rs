@@ -202,6 +202,12 @@ pub fn router(door: QueryDoor) -> Router {
 /// model.
 fn failed(error: &sqlx::Error) -> Problem {
     use sqlx::Error as E;
+    if snapshot::is_of_other_version(error) {
+        let detail = "the rows are of another version of the read model than this program's, with \
+                      other columns; `annals projections list` tells what is next";
+        return Problem::new(code::READ_MODEL_OF_OTHER_VERSION, detail)
+            .retry_after(SLOW_RETRY_AFTER);
+    }
     if let E::ColumnDecode { .. }
     | E::ColumnNotFound(_)
     | E::ColumnIndexOutOfBounds { .. }

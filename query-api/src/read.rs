@@ -24,7 +24,7 @@ use super::shown::ShownModel;
 use super::snapshot::Snapshot;
 use super::statement::{COUNT_MAX, ROW_FROM, Statement};
 use super::values::{Cell, text_of};
-use super::{Inner, QueryDoor, code};
+use super::{Inner, QueryDoor, code, failed};
 
 #[derive(Serialize)]
 struct Models<'a> {
@@ -235,7 +235,7 @@ fn body_of(
     }
     for row in rows {
         let written = write_line(shown, format, row, ROW_FROM, &mut body);
-        written.map_err(Problem::internal)?;
+        written.map_err(|error| failed(&error))?;
     }
     Ok((body, next))
 }
@@ -255,7 +255,7 @@ fn write_page(
             body.push(b',');
         }
         let written = shown.write_json(row, ROW_FROM, body);
-        written.map_err(Problem::internal)?;
+        written.map_err(|error| failed(&error))?;
     }
     let end = PageEnd {
         next,
@@ -300,7 +300,7 @@ fn cursor_behind(
     let values = shown.order(asked).into_iter().map(value);
     let values = values
         .collect::<Result<_, _>>()
-        .map_err(Problem::internal)?;
+        .map_err(|error| failed(&error))?;
     let cursor = Cursor { generation, values };
     cursor.written(shown, asked).ok_or_else(|| {
         let detail = "the values at the end of the page are too long for a cursor; sort by \
@@ -354,7 +354,7 @@ async fn row_of(
     })?;
     let mut body = Vec::new();
     let written = shown.write_json(row, ROW_FROM, &mut body);
-    written.map_err(Problem::internal)?;
+    written.map_err(|error| failed(&error))?;
     let kept = Kept {
         version: snapshot.version,
         body: body.into(),

@@ -118,6 +118,20 @@ pub(super) fn is_replaced(error: &sqlx::Error) -> bool {
     matches!(code.as_deref(), Some("0A000" | "42P01" | "42703" | "XX000"))
 }
 
+/// Whether a view has other columns than this program declares, or columns of other types.
+pub(super) fn is_of_other_version(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    // No such column; a column that cannot be compared with a value of the declared type.
+    if matches!(code.as_deref(), Some("42703" | "42883" | "42804")) {
+        return true;
+    }
+    let sqlx::Error::ColumnDecode { source, .. } = error else {
+        return false;
+    };
+    // The client library has no type for this error.
+    source.to_string().starts_with("mismatched types")
+}
+
 /// Whether the connection was cut, for example by a restart.
 pub(super) fn is_broken(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());

@@ -173,6 +173,9 @@ fn controls(visit: &Visit, projection: &Projection) -> Markup {
 fn shown(visit: &Visit, projection: &Projection) -> Markup {
     html! {
         @if let Some(error) = &projection.error { (failure(visit, error)) }
+        @if let Some(next) = &projection.next {
+            (parts::notice(Tone::Note, "Next", &html! { p { (next) } }))
+        }
         @if let Some(paused) = &projection.paused {
             (parts::notice(Tone::Note, "Paused", &html! {
                 p {

@@ -36,6 +36,8 @@ pub(super) struct Projection {
     pub(super) parked_streams: u64,
     pub(super) paused: Option<Paused>,
     pub(super) error: Option<Failure>,
+    /// What can be done next, if two versions stand beside each other.
+    pub(super) next: Option<String>,
     #[serde(default)]
     pub(super) generations: Vec<Generation>,
 }

@@ -251,6 +251,11 @@ async fn list(
     if reports.iter().all(|report| report.generations.is_empty()) {
         talk!("no projector has written to this database yet");
     }
+    for report in &reports {
+        if let Some(next) = &report.next {
+            talk!("{}: {next}", report.name);
+        }
+    }
     if args.partitions {
         let rows: Vec<PlaceRow> = reports.iter().flat_map(places).collect();
         output::rows(settings.output, &PLACE_COLUMNS, &rows)?;

@@ -30,7 +30,7 @@ use console::Console;
 use engine::owner::OwnerSettings;
 use engine::{Engine, EngineOptions};
 use event_log::log::{EventLog, LOOK_EVERY, LogAddress, LogWatch};
-use projector::{Projector, Sampler, check_declarations};
+use projector::{NewVersion, Projector, ProjectorOptions, Sampler, check_declarations};
 use tokio::sync::Mutex;
 
 pub use self::log::{
@@ -228,8 +228,14 @@ impl Node {
         postgres.require_log(&*self.log).await?;
         let url = postgres.url();
         if roles.projector {
-            let tasks = settings.projector_tasks;
-            let running = Projector::spawn(&self.log, url, &domain.projections, tasks)?;
+            let options = ProjectorOptions {
+                tasks: settings.projector_tasks,
+                new_version: match settings.projector_auto_switch {
+                    true => NewVersion::Switches,
+                    false => NewVersion::Waits,
+                },
+            };
+            let running = Projector::spawn(&self.log, url, &domain.projections, options)?;
             *self.projector.lock().await = Some(running);
         }
         let sampler = Arc::new(Sampler::spawn(&self.log, url)?);

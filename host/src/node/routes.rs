@@ -17,7 +17,7 @@ use door::{Problem, openapi};
 use engine::Engine;
 use event_log::log::{EventLog, LogWatch};
 use position::Partition;
-use projector::Sampler;
+use projector::{Projector, Sampler};
 use query_api::QueryDoor;
 use serde_json::Value;
 
@@ -191,6 +191,18 @@ fn health_of(parts: &Parts<'_>, query: Option<QueryDoor>) -> Result<Health, Fail
                     Some(projector) => projector.ready(),
                     None => Err("stopping".to_owned()),
                 }
+            }
+        });
+    }
+    if parts.roles.projector {
+        let projector = Arc::clone(reading.projector);
+        health = health.warnings(move || {
+            let projector = Arc::clone(&projector);
+            async move {
+                let projector = projector.lock().await;
+                projector
+                    .as_ref()
+                    .map_or_else(Vec::new, Projector::warnings)
             }
         });
     }

@@ -40,7 +40,7 @@ const fn setting(
 }
 
 /// Every setting.
-pub const CATALOGUE: [Setting; 42] = [
+pub const CATALOGUE: [Setting; 45] = [
     setting(
         "data",
         Some(".annals"),
@@ -225,6 +225,25 @@ pub const CATALOGUE: [Setting; 42] = [
         Some("2"),
         "number of tasks that write the read models; each takes a part of the log's partitions \
          and has a connection to Postgres",
+    ),
+    setting(
+        "projector_auto_switch",
+        Some("false"),
+        "whether a new version of a read model, which is built beside the live one by itself, also \
+         replaces it by itself once both were compared; otherwise it waits for annals projections \
+         switch",
+    ),
+    setting(
+        "projector_rebuild_share",
+        Some("50"),
+        "the most of its time, in percent, that a task works which builds a read model again, while \
+         tasks of the same process write live ones",
+    ),
+    setting(
+        "projector_verify_every_ms",
+        Some("10000"),
+        "how often a projector folds a few streams afresh and compares them with the rows of a read \
+         model; 0: never",
     ),
     setting(
         "otlp_endpoint",

@@ -222,6 +222,12 @@ pub struct Settings {
     pub stream_state_max_kb: usize,
     /// How many tasks share the log's partitions for the read models.
     pub projector_tasks: usize,
+    /// Whether a new version of a read model replaces the live one by itself.
+    pub projector_auto_switch: bool,
+    /// The most of its time, in percent, that a task works on a rebuild beside live read models.
+    pub projector_rebuild_share: usize,
+    /// How often a few streams are compared with the rows of a read model; zero: never.
+    pub projector_verify_every: Duration,
     /// The collector of traces; absent: that of the standard's variables, else none.
     pub otlp_endpoint: Option<String>,
     /// The service's name in traces; absent: that of the standard's variable, else the program's.
@@ -303,6 +309,9 @@ struct Raw {
     memory_mb: usize,
     stream_state_max_kb: usize,
     projector_tasks: usize,
+    projector_auto_switch: bool,
+    projector_rebuild_share: usize,
+    projector_verify_every_ms: u64,
     otlp_endpoint: Option<String>,
     otlp_service: Option<String>,
     drain_timeout_ms: u64,
@@ -376,6 +385,9 @@ impl Settings {
             memory_mb: raw.memory_mb,
             stream_state_max_kb: raw.stream_state_max_kb,
             projector_tasks: raw.projector_tasks,
+            projector_auto_switch: raw.projector_auto_switch,
+            projector_rebuild_share: raw.projector_rebuild_share,
+            projector_verify_every: Duration::from_millis(raw.projector_verify_every_ms),
             otlp_endpoint: raw.otlp_endpoint.filter(|url| !url.is_empty()),
             otlp_service: raw.otlp_service.filter(|name| !name.is_empty()),
             drain_timeout: Duration::from_millis(raw.drain_timeout_ms),
@@ -390,6 +402,11 @@ impl Settings {
         let tasks_max = projector::PROJECTOR_TASKS_MAX;
         let bounds = [
             ("projector_tasks", settings.projector_tasks, 1..=tasks_max),
+            (
+                "projector_rebuild_share",
+                settings.projector_rebuild_share,
+                1..=100,
+            ),
             ("in_flight_max", settings.in_flight_max, 1..=WAITING_MAX),
             ("queue_max", settings.queue_max, 1..=WAITING_MAX),
             ("memory_mb", settings.memory_mb, MEMORY_MB),
@@ -516,6 +533,9 @@ impl Settings {
             "memory_mb" => self.memory_mb.to_string(),
             "stream_state_max_kb" => self.stream_state_max_kb.to_string(),
             "projector_tasks" => self.projector_tasks.to_string(),
+            "projector_auto_switch" => self.projector_auto_switch.to_string(),
+            "projector_rebuild_share" => self.projector_rebuild_share.to_string(),
+            "projector_verify_every_ms" => self.projector_verify_every.as_millis().to_string(),
             "otlp_endpoint" => return self.otlp_endpoint.clone(),
             "otlp_service" => return self.otlp_service.clone(),
             "drain_timeout_ms" => self.drain_timeout.as_millis().to_string(),

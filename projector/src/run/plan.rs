@@ -209,6 +209,7 @@ mod tests {
             |(state, rule, is_paused, places, stopped)| Seen {
                 state: STATES[state],
                 rule: RULES[rule].to_owned(),
+                version: 1,
                 places: (0..)
                     .map(Partition)
                     .zip(places)
@@ -299,6 +300,7 @@ mod tests {
         let live = Seen {
             state: GenerationState::Live,
             rule: RULES[0].to_owned(),
+            version: 1,
             places: BTreeMap::new(),
             leases: BTreeMap::new(),
             is_paused: false,

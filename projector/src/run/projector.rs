@@ -17,6 +17,7 @@ use crate::run::indexing;
 use crate::run::measure;
 use crate::run::status::{Shown, TaskState, TaskStatus};
 use crate::run::supervisor::{self, Job};
+use crate::run::upgrade::NewVersion;
 
 /// The most lanes into which a projector divides its partitions; each has a connection to Postgres.
 pub const PROJECTOR_TASKS_MAX: usize = 64;
@@ -71,6 +72,25 @@ pub fn query_options(url: &str) -> Result<PgConnectOptions, RuntimeError> {
         .disable_statement_logging())
 }
 
+/// How a projector works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProjectorOptions {
+    /// The number of its lanes: at least one, at most one for each partition.
+    pub tasks: usize,
+    /// What becomes of a new version of a projection.
+    pub new_version: NewVersion,
+}
+
+impl From<usize> for ProjectorOptions {
+    /// So many lanes, and everything else by default.
+    fn from(tasks: usize) -> Self {
+        Self {
+            tasks,
+            new_version: NewVersion::default(),
+        }
+    }
+}
+
 /// A running projector.
 pub struct Projector {
     shown: Shown,
@@ -80,9 +100,8 @@ pub struct Projector {
 }
 
 impl Projector {
-    /// Starts to follow `log` for `projections` with `tasks` lanes (at least one, at most one for
-    /// each partition), and to write to the Postgres at `url`, whose schema must have been migrated.
-    /// Projectors of several processes share the partitions. Postgres need not be reachable yet.
+    /// Starts to follow `log` for `projections`, and to write to the Postgres at `url`, whose schema
+    /// must have been migrated. `options` may be just a number of lanes. Projectors of several processes share the partitions. Postgres need not be reachable yet.
     ///
     /// # Errors
     /// `Postgres` if the URL cannot be parsed.
@@ -90,15 +109,17 @@ impl Projector {
         log: &Arc<dyn EventLog>,
         url: &str,
         projections: &[Arc<dyn Projection>],
-        tasks: usize,
+        options: impl Into<ProjectorOptions>,
     ) -> Result<Self, RuntimeError> {
+        let options = options.into();
         measure::begin(projections);
         let mut projector = Self::start(Job {
             log: Arc::clone(log),
             postgres: connect_options(url)?,
             projections: projections.to_vec(),
-            tasks: tasks.clamp(1, PROJECTOR_TASKS_MAX),
+            tasks: options.tasks.clamp(1, PROJECTOR_TASKS_MAX),
             builds_only: false,
+            new_version: options.new_version,
         });
         let stopped = projector.stop.subscribe();
         let postgres = connect_options(url)?;
@@ -152,6 +173,12 @@ impl Projector {
         } else {
             Err(problems.join("; "))
         }
+    }
+
+    /// What an operator should know, although nothing is wrong.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.shown.warnings()
     }
 
     /// Why it, or one of its lanes, has ended by itself.

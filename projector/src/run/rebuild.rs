@@ -19,6 +19,7 @@ use crate::run::conduct::{self, Conductor, require_going};
 use crate::run::lane::behind;
 use crate::run::projector::{Projector, connect_options};
 use crate::run::supervisor::Job;
+use crate::run::upgrade::NewVersion;
 use crate::store::compare::Comparison;
 use crate::store::control::{self, Actor};
 use crate::store::generation::{self, Generation};
@@ -94,6 +95,7 @@ pub async fn catch_up(
         projections: projections.to_vec(),
         tasks: tasks(),
         builds_only: false,
+        new_version: NewVersion::Ignored,
     });
     let reached = reach(
         &**log,
@@ -168,6 +170,7 @@ pub async fn rebuild_as(
         projections: vec![Arc::clone(projection)],
         tasks: tasks(),
         builds_only: !is_in_place,
+        new_version: NewVersion::Ignored,
     });
     if is_in_place {
         return filled(&**log, connection, projector, &building, on_reading).await;

@@ -19,8 +19,8 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 use crate::declare::model::models_of;
 use crate::declare::projection::Projection;
 use crate::error::RuntimeError;
-use crate::run::measure;
 use crate::run::projector::connect_options;
+use crate::run::{measure, next};
 use crate::store::compare::Comparison;
 use crate::store::generation::rule_of;
 use crate::store::{checkpoint, held};
@@ -98,6 +98,8 @@ pub struct Report {
     pub paused: Option<Paused>,
     /// Why it does not move, if it does not.
     pub error: Option<ReportError>,
+    /// What an operator can do next, if versions stand beside each other.
+    pub next: Option<String>,
     /// Its generations.
     pub generations: Vec<GenerationReport>,
 }
@@ -321,6 +323,7 @@ async fn report_of(
         }
     }
     operators(connection, &mut reports).await?;
+    next::add(connection, projections, &mut reports).await?;
     for (name, report) in &mut reports {
         let declared = projections.iter().find(|p| p.name() == name);
         judge(report, declared, rules.get(name).map(String::as_str));
@@ -341,6 +344,7 @@ fn empty(name: &str, state: ReportState) -> Report {
         parked_streams: 0,
         paused: None,
         error: None,
+        next: None,
         generations: Vec::new(),
     }
 }

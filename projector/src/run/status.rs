@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use position::Partition;
 
 use crate::error::StoppedProjection;
+use crate::run::upgrade::Said;
 use crate::store::members::{GenerationId, GenerationState, Look, Member};
 
 /// What a lane of a projector is doing.
@@ -94,6 +95,7 @@ struct Inner {
     troubles: BTreeMap<GenerationId, String>,
     /// What else is wrong.
     problems: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Shown {
@@ -104,6 +106,7 @@ impl Shown {
             stopped: Vec::new(),
             troubles: BTreeMap::new(),
             problems: Vec::new(),
+            warnings: Vec::new(),
         })))
     }
 
@@ -132,13 +135,11 @@ impl Shown {
     }
 
     /// Takes in what was seen, with the lanes that run now and what else is wrong.
-    pub(crate) fn look(
-        &self,
-        look: &Look,
-        own: &Member,
-        lanes: Vec<StatusBoard>,
-        mut problems: Vec<String>,
-    ) {
+    pub(crate) fn look(&self, look: &Look, own: &Member, lanes: Vec<StatusBoard>, said: Said) {
+        let Said {
+            mut problems,
+            warnings,
+        } = said;
         let mut stopped = Vec::new();
         for (id, seen) in &look.generations {
             if seen.state != GenerationState::Live || !own.rules.contains(&seen.rule) {
@@ -166,6 +167,12 @@ impl Shown {
         inner.lanes = lanes;
         inner.stopped = stopped;
         inner.problems = problems;
+        inner.warnings = warnings;
+    }
+
+    /// What an operator should know, although nothing is wrong.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.lock().warnings.clone()
     }
 
     /// The status of each lane, or that of the whole projector if it has none.

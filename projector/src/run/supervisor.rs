@@ -22,9 +22,9 @@ use crate::declare::projection::Projection;
 use crate::error::RuntimeError;
 use crate::run::conduct;
 use crate::run::lane::{Lane, Told};
-use crate::run::measure;
 use crate::run::plan::{self, LaneSpec};
 use crate::run::status::{Shown, StatusBoard, TaskState};
+use crate::run::upgrade::{NewVersion, Upgrades};
 use crate::store::generation::{self, Generation};
 use crate::store::members::{self, GenerationId, GenerationState, Look, Member, Pair};
 use crate::store::{held, stops};
@@ -50,6 +50,7 @@ pub(crate) struct Job {
     pub(crate) tasks: usize,
     /// Whether it helps with rebuilds only.
     pub(crate) builds_only: bool,
+    pub(crate) new_version: NewVersion,
 }
 
 impl Job {
@@ -97,8 +98,7 @@ struct Supervisor {
     apart: BTreeMap<GenerationId, Instant>,
     /// The tasks that conduct buildings which nobody else conducts.
     conductors: BTreeMap<GenerationId, JoinHandle<()>>,
-    /// Why this process does not write live generations that another rule made, by rule.
-    outdated: BTreeMap<String, String>,
+    upgrades: Upgrades,
     swept_at: Instant,
     tell: mpsc::UnboundedSender<Told>,
     told: mpsc::UnboundedReceiver<Told>,
@@ -170,7 +170,7 @@ async fn session(
         lanes: BTreeMap::new(),
         apart: BTreeMap::new(),
         conductors: BTreeMap::new(),
-        outdated: BTreeMap::new(),
+        upgrades: Upgrades::default(),
         swept_at: Instant::now(),
         tell,
         told,
@@ -290,9 +290,11 @@ impl Supervisor {
         members::take(connection, self.own.id, &taken).await?;
         self.conduct(look);
         self.sweep(connection, look).await?;
-        let problems = self.outdated(connection, look).await?;
-        self.shown
-            .look(look, &self.own, self.lanes_shown(), problems);
+        let by = (self.job.new_version, self.own.name.as_str());
+        let upgrades = &mut self.upgrades;
+        let said = upgrades.arrange(connection, &self.job.projections, look, by);
+        let said = said.await?;
+        self.shown.look(look, &self.own, self.lanes_shown(), said);
         Ok(!given.is_empty() || !taken.is_empty())
     }
 
@@ -338,43 +340,6 @@ impl Supervisor {
             }
         }
         Ok(())
-    }
-
-    /// What is to be done about live read models that another rule made.
-    async fn outdated(
-        &mut self,
-        connection: &mut PgConnection,
-        look: &Look,
-    ) -> Result<Vec<String>, RuntimeError> {
-        let mut problems = Vec::new();
-        for (id, seen) in &look.generations {
-            let own = self.job.projections.iter();
-            let own = own.filter(|_| seen.state == GenerationState::Live);
-            let Some(own) = own.clone().find(|p| p.name() == id.projection) else {
-                continue;
-            };
-            if self.own.rules.contains(&seen.rule) {
-                continue;
-            }
-            if let Some(known) = self.outdated.get(&seen.rule) {
-                problems.push(known.clone());
-                continue;
-            }
-            let live = generation::live(connection, &id.projection).await?;
-            if let Some(reason) = live.and_then(|live| live.differs(&**own)) {
-                let projection = own.name();
-                tracing::error!(
-                    projection,
-                    reason,
-                    "the projection stopped; the other projections go on"
-                );
-                measure::stopped(projection);
-                let problem = format!("{projection}: {reason}");
-                self.outdated.insert(seen.rule.clone(), problem.clone());
-                problems.push(problem);
-            }
-        }
-        Ok(problems)
     }
 
     fn lanes_shown(&self) -> Vec<StatusBoard> {

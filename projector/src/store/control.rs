@@ -18,7 +18,7 @@ use crate::error::RuntimeError;
 use crate::run::projector::connect_options;
 use crate::run::rebuild::Purpose;
 use crate::store::generation::{self, Generation};
-use crate::store::{in_place, sql, switch};
+use crate::store::{in_place, new_version, sql, switch};
 
 /// Who asks for something, and why.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +67,9 @@ pub(crate) async fn begin(
         generation::set_purpose(&mut tx, &building.id(), purpose).await?;
         building
     };
+    if purpose != Purpose::Verify {
+        new_version::accept(&mut tx, &**projection).await?;
+    }
     if let Some(actor) = actor {
         let detail = format!("generation {}", building.number);
         let action = match purpose {
@@ -225,7 +228,8 @@ impl Operator {
         Ok(building.number)
     }
 
-    /// Drops what a rebuild is building or has built. Returns how many generations were dropped.
+    /// Drops what a rebuild is building or has built. Returns how many generations were dropped. A new
+    /// version is then not built again by itself until somebody asks for it with [`Self::rebuild`].
     ///
     /// # Errors
     /// `Unknown`, `Postgres`.
@@ -233,6 +237,7 @@ impl Operator {
         self.declared(name)?;
         let failed = || RuntimeError::postgres("cancel a rebuild");
         let mut tx = self.connection.begin().await.map_err(failed())?;
+        new_version::decline_buildings(&mut tx, name).await?;
         let dropped = generation::drop_buildings(&mut tx, name).await?;
         note(&mut tx, name, "cancel", actor, None).await?;
         tx.commit().await.map_err(failed())?;
@@ -293,7 +298,8 @@ impl Operator {
         };
         if rule != generation::rule_of(&*projection) {
             return Err(not_ready(format!(
-                "generation {number} was made by the rule {rule}, which this program does not have"
+                "generation {number} was made by the rule {rule}, which this program does not have; ask \
+                 with the program that has it"
             )));
         }
         let generation = Generation::new(&projection, number);
@@ -349,7 +355,7 @@ impl Operator {
                 .await
                 .map_err(failed())?;
         }
-        for table in ["pause", "discarded"] {
+        for table in ["pause", "discarded", "declined"] {
             let delete = format!("DELETE FROM annals.{table} WHERE projection = $1");
             sqlx::query(AssertSqlSafe(delete))
                 .bind(name)

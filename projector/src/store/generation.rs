@@ -75,7 +75,7 @@ fn name_in(projection: &dyn Projection, number: i32, table: &str) -> String {
     physical_name(table, projection.version(), number)
 }
 
-fn version_of(projection: &dyn Projection) -> i32 {
+pub(crate) fn version_of(projection: &dyn Projection) -> i32 {
     i32::try_from(projection.version()).expect("versions are small numbers")
 }
 
@@ -126,11 +126,20 @@ impl Live {
     /// Why this program must not write the generation; absent if it may.
     pub(crate) fn differs(&self, projection: &dyn Projection) -> Option<String> {
         let (name, version) = (projection.name(), projection.version());
-        if self.version != version_of(projection) {
+        if self.version > version_of(projection) {
             return Some(format!(
-                "the live tables have version {}, and this program has version {version}; rebuild \
-                 them with the --log and --postgres of this process: annals projections rebuild \
-                 {name}",
+                "the live tables have version {}, and this program has version {version}: start a \
+                 newer program; or show the tables of version {version} again, if they are kept: \
+                 annals projections rollback {name}; or build them anew, with the --log and \
+                 --postgres of this process: annals projections rebuild {name}",
+                self.version
+            ));
+        }
+        if self.version < version_of(projection) {
+            return Some(format!(
+                "the live tables have version {}, and this program has version {version}: a running \
+                 projector builds those beside them; or rebuild them with the --log and --postgres \
+                 of this process: annals projections rebuild {name}",
                 self.version
             ));
         }

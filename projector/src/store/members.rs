@@ -81,6 +81,8 @@ fn pair_of(text: &str) -> Option<Pair> {
 pub(crate) struct Seen {
     pub(crate) state: GenerationState,
     pub(crate) rule: String,
+    /// The version of that rule.
+    pub(crate) version: i32,
     /// The offset of the last record that it has taken up.
     pub(crate) places: BTreeMap<Partition, Offset>,
     /// Who holds which partition.
@@ -191,14 +193,14 @@ pub(crate) async fn look(connection: &mut PgConnection) -> Result<Look, RuntimeE
         generations: BTreeMap::new(),
     };
     let generations = "SELECT g.projection, g.generation, g.state, g.rule, \
-                           p.projection IS NOT NULL AS is_paused \
+                           g.version, p.projection IS NOT NULL AS is_paused \
                        FROM annals.generation AS g \
                        LEFT JOIN annals.pause AS p ON p.projection = g.projection";
-    let generations: Vec<(String, i32, String, String, bool)> = sqlx::query_as(generations)
+    let generations: Vec<(String, i32, String, String, i32, bool)> = sqlx::query_as(generations)
         .fetch_all(&mut *connection)
         .await
         .map_err(failed())?;
-    for (projection, number, state, rule, is_paused) in generations {
+    for (projection, number, state, rule, version, is_paused) in generations {
         // A state that this program does not know belongs to a newer one.
         let Some(state) = GenerationState::of(&state) else {
             continue;
@@ -206,6 +208,7 @@ pub(crate) async fn look(connection: &mut PgConnection) -> Result<Look, RuntimeE
         let seen = Seen {
             state,
             rule,
+            version,
             places: BTreeMap::new(),
             leases: BTreeMap::new(),
             is_paused,

@@ -11,11 +11,11 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use crate::declare::model::{Model, models_of};
 use crate::error::RuntimeError;
 use crate::store::generation::{
-    Generation, Live, drop_views, limit_lock_waits, live, lock_key, lock_making,
+    Generation, Live, drop_views, limit_lock_waits, live, lock_key, lock_making, version_of,
 };
 use crate::store::reader::show_to_reader;
 use crate::store::sql::{self, create_view};
-use crate::store::{checkpoint, describe, in_the_way, kept};
+use crate::store::{checkpoint, describe, in_the_way, kept, new_version};
 
 /// SQLSTATE 55P03: a lock could not be had in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
@@ -154,6 +154,8 @@ pub(crate) async fn switch(
             return Ok(false);
         }
     }
+    new_version::accept(&mut tx, &*building.projection).await?;
+    new_version::decline_live(&mut tx, name, version_of(&*building.projection)).await?;
     let retire = "UPDATE annals.generation SET state = 'retired', epoch = epoch + 1, \
                       keep_until = now() + make_interval(secs => $2) \
                   WHERE projection = $1 AND state = 'live'";

@@ -14,6 +14,7 @@ mod removals;
 mod stops;
 mod troubles;
 pub(crate) mod types;
+mod versions;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,0 +1,130 @@
+//! A new version of a rule is built beside the live one by itself: how that begins, and which rules
+//! operators declined.
+//!
+//! Invariant: a building begins under the lock of all who make tables, and is judged there once more,
+//! so that of two processes that start at once one begins it. A rule that was cancelled or rolled
+//! back begins again only when an operator asks for it. Deliberately absent: the judgement
+//! (`run::upgrade`).
+
+use std::sync::Arc;
+
+use sqlx::{Connection as _, PgConnection};
+
+use crate::declare::projection::Projection;
+use crate::error::RuntimeError;
+use crate::run::rebuild::Purpose;
+use crate::run::upgrade::{Upgrade, judge};
+use crate::store::control::{Actor, note};
+use crate::store::generation::{self, lock_making, rule_of};
+use crate::store::members;
+
+/// What came of the try to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begun {
+    /// The number of the generation that is built now.
+    Building(i32),
+    /// An operator cancelled this rule, or rolled it back.
+    Declined,
+    /// Somebody else was faster.
+    NotDue,
+}
+
+/// Begins the building of a projection's new version, if it is still due.
+///
+/// # Errors
+/// `InTheWay`, `OtherOwner`, `Declared`, `Postgres`.
+pub(crate) async fn begin(
+    connection: &mut PgConnection,
+    projection: &Arc<dyn Projection>,
+    purpose: Purpose,
+    by: &str,
+) -> Result<Begun, RuntimeError> {
+    let failed = || RuntimeError::postgres("begin the building of a new version");
+    let mut tx = connection.begin().await.map_err(failed())?;
+    lock_making(&mut tx).await?;
+    let look = members::look(&mut tx).await?;
+    let Upgrade::Due { live } = judge(&**projection, &look) else {
+        return Ok(Begun::NotDue);
+    };
+    if is_declined(&mut tx, &**projection).await? {
+        return Ok(Begun::Declined);
+    }
+    let building = generation::make_building(&mut tx, projection).await?;
+    generation::set_purpose(&mut tx, &building.id(), purpose).await?;
+    let reason = format!(
+        "new version {}; version {live} is live",
+        projection.version()
+    );
+    let actor = Actor {
+        name: by,
+        reason: &reason,
+    };
+    let detail = format!("generation {}", building.number);
+    note(&mut tx, projection.name(), "rebuild", actor, Some(&detail)).await?;
+    tx.commit().await.map_err(failed())?;
+    Ok(Begun::Building(building.number))
+}
+
+/// Notes that what is being built, or ready, is not to be built again by itself.
+pub(crate) async fn decline_buildings(
+    tx: &mut PgConnection,
+    projection: &str,
+) -> Result<(), RuntimeError> {
+    let insert = "INSERT INTO annals.declined (projection, rule) \
+                  SELECT DISTINCT g.projection, g.rule FROM annals.generation AS g \
+                  WHERE g.projection = $1 AND g.state IN ('building', 'ready') \
+                  ON CONFLICT DO NOTHING";
+    sqlx::query(insert)
+        .bind(projection)
+        .execute(tx)
+        .await
+        .map_err(RuntimeError::postgres("note what was declined"))?;
+    Ok(())
+}
+
+/// Notes that the live rule is not to be built again by itself, if one of a lower `version` is about
+/// to take its place.
+pub(crate) async fn decline_live(
+    tx: &mut PgConnection,
+    projection: &str,
+    version: i32,
+) -> Result<(), RuntimeError> {
+    let insert = "INSERT INTO annals.declined (projection, rule) \
+                  SELECT g.projection, g.rule FROM annals.generation AS g \
+                  WHERE g.projection = $1 AND g.state = 'live' AND g.version > $2 \
+                  ON CONFLICT DO NOTHING";
+    sqlx::query(insert)
+        .bind(projection)
+        .bind(version)
+        .execute(tx)
+        .await
+        .map_err(RuntimeError::postgres("note what was declined"))?;
+    Ok(())
+}
+
+/// Forgets that a rule was declined: an operator wants it now.
+pub(crate) async fn accept(
+    tx: &mut PgConnection,
+    projection: &dyn Projection,
+) -> Result<(), RuntimeError> {
+    sqlx::query("DELETE FROM annals.declined WHERE projection = $1 AND rule = $2")
+        .bind(projection.name())
+        .bind(rule_of(projection))
+        .execute(tx)
+        .await
+        .map_err(RuntimeError::postgres("forget what was declined"))?;
+    Ok(())
+}
+
+async fn is_declined(
+    tx: &mut PgConnection,
+    projection: &dyn Projection,
+) -> Result<bool, RuntimeError> {
+    let select = "SELECT EXISTS (SELECT FROM annals.declined WHERE projection = $1 AND rule = $2)";
+    sqlx::query_scalar(select)
+        .bind(projection.name())
+        .bind(rule_of(projection))
+        .fetch_one(tx)
+        .await
+        .map_err(RuntimeError::postgres("read what was declined"))
+}
