@@ -33,11 +33,13 @@ pub enum Exit {
     Unprepared,
     /// What was asked for is not there.
     NotFound,
+    /// It did a part of what was asked, and found nothing wrong there.
+    Partial,
 }
 
 impl Exit {
     /// All of them, by number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
@@ -46,6 +48,7 @@ impl Exit {
         Self::Damage,
         Self::Unprepared,
         Self::NotFound,
+        Self::Partial,
     ];
 
     /// Its number.
@@ -60,6 +63,7 @@ impl Exit {
             Self::Damage => 5,
             Self::Unprepared => 6,
             Self::NotFound => 7,
+            Self::Partial => 8,
         }
     }
 
@@ -75,6 +79,7 @@ impl Exit {
             Self::Damage => "damage",
             Self::Unprepared => "unprepared",
             Self::NotFound => "not_found",
+            Self::Partial => "partial",
         }
     }
 
@@ -92,6 +97,7 @@ impl Exit {
             Self::Damage => "the log is damaged; do not repeat the command, examine the log",
             Self::Unprepared => "something must be done first; the message names the command",
             Self::NotFound => "what was asked for does not exist",
+            Self::Partial => "only a part could be done; the message says what was left out",
         }
     }
 
@@ -241,6 +247,7 @@ impl From<RuntimeError> for Failure {
             | RuntimeError::NotReady { .. }
             | RuntimeError::InUse { .. }
             | RuntimeError::Cancelled { .. }
+            | RuntimeError::NotVerified { .. }
             | RuntimeError::Rebuilding { .. } => Exit::Failed,
         };
         Self::of(exit, &error)
@@ -301,6 +308,7 @@ mod tests {
                 (5, "damage"),
                 (6, "unprepared"),
                 (7, "not_found"),
+                (8, "partial"),
             ]
         );
     }

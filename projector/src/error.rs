@@ -134,6 +134,14 @@ pub enum RuntimeError {
         /// The reason.
         reason: String,
     },
+    /// A read model could not be compared with the log.
+    #[error("{projection} was not compared: {reason}")]
+    NotVerified {
+        /// The projection.
+        projection: String,
+        /// The reason.
+        reason: String,
+    },
     /// A projection that the program has cannot be dropped.
     #[error(
         "{projection} is a read model of this program: a projector would make it again; take it \
@@ -223,6 +231,7 @@ impl RuntimeError {
             | Self::OtherOwner { .. }
             | Self::InPlace { .. }
             | Self::NotReady { .. }
+            | Self::NotVerified { .. }
             | Self::InUse { .. }
             | Self::Cancelled { .. }
             | Self::Rebuilding { .. } => false,

@@ -46,6 +46,9 @@ pub use run::rebuild::{OnReading, Purpose, Reading, Rebuilt, catch_up, rebuild, 
 pub use run::report::{
     GenerationReport, Owner, PartitionReport, Paused, Report, ReportError, ReportState, report,
 };
+pub use run::sample::{
+    LeftOut, SAMPLE_STREAMS_MAX, SampleOf, Sampled, SampledTable, verify_sample,
+};
 pub use run::sampler::{Freshness, Sampler};
 pub use run::status::{TaskState, TaskStatus};
 pub use run::upgrade::NewVersion;

@@ -23,6 +23,7 @@ pub(crate) mod parked;
 pub(crate) mod reader;
 pub(crate) mod removal;
 pub(crate) mod rows;
+pub(crate) mod sample;
 pub(crate) mod sql;
 pub(crate) mod stops;
 pub(crate) mod switch;

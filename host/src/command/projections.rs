@@ -20,6 +20,7 @@ use crate::progress::Progress;
 use crate::settings::Settings;
 
 mod help;
+mod verify;
 
 /// What can be done with read models.
 #[derive(Debug, Subcommand)]
@@ -32,7 +33,7 @@ pub enum ProjectionsCommand {
     Rebuild(RebuildArgs),
     /// Compare read models with the log
     #[command(after_help = help::VERIFY_HELP)]
-    Verify(SomeArgs),
+    Verify(verify::VerifyArgs),
     /// Let read models stand still
     #[command(after_help = help::PAUSE_HELP)]
     Pause(SomeArgs),
@@ -165,7 +166,7 @@ pub(super) async fn run(
     let outcome = match command {
         C::List(args) => list(domain, settings, &postgres, &args).await,
         C::Rebuild(args) => rebuild(domain, settings, &postgres, args).await,
-        C::Verify(args) => verify(domain, settings, &postgres, args).await,
+        C::Verify(args) => verify::run(domain, settings, &postgres, args).await,
         command => control(domain, settings, &postgres, command).await,
     };
     postgres.close().await;
@@ -413,49 +414,6 @@ fn differences(comparison: &Comparison) -> Vec<String> {
         }
     }
     lines
-}
-
-#[derive(Serialize)]
-struct VerifiedRow {
-    projection: String,
-    equal: Option<bool>,
-    rows: i64,
-    differences: Vec<String>,
-}
-
-async fn verify(
-    domain: &Domain,
-    settings: &Settings,
-    postgres: &Postgres,
-    args: SomeArgs,
-) -> Result<Exit, Failure> {
-    require(postgres).await?;
-    let log = open_claimed(settings).await?;
-    postgres.require_log(&*log).await?;
-    let (by, why) = args.actor.said();
-    let who = actor(&by, &why);
-    let (mut rows, mut is_equal) = (Vec::new(), true);
-    for name in args.named.names(domain) {
-        let verified = rebuild_one(domain, &log, postgres, &name, Purpose::Verify, who).await?;
-        let found = verified.comparison;
-        if found.is_none() {
-            talk!(
-                "{name} could not be compared: there is no live read model, or it is behind what \
-                 was built and does not move"
-            );
-        }
-        is_equal &= found.as_ref().is_some_and(|found| found.equal);
-        let tables = found.iter().flat_map(|found| &found.tables);
-        rows.push(VerifiedRow {
-            projection: name,
-            equal: found.as_ref().map(|found| found.equal),
-            rows: tables.map(|table| table.rows_live).sum(),
-            differences: found.as_ref().map(differences).unwrap_or_default(),
-        });
-    }
-    let columns = ["projection", "equal", "rows", "differences"];
-    output::rows(settings.output, &columns, &rows)?;
-    Ok(if is_equal { Exit::Done } else { Exit::Failed })
 }
 
 #[derive(Serialize)]

@@ -234,6 +234,7 @@ impl Node {
                     true => NewVersion::Switches,
                     false => NewVersion::Waits,
                 },
+                verify_every: Some(settings.projector_verify_every).filter(|e| !e.is_zero()),
             };
             let running = Projector::spawn(&self.log, url, &domain.projections, options)?;
             *self.projector.lock().await = Some(running);

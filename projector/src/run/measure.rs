@@ -38,6 +38,7 @@ pub(crate) fn begin(projections: &[Arc<dyn Projection>]) {
     for projection in projections {
         counter!("annals_projection_stopped_total", "projection" => projection.name()).increment(0);
         counter!("annals_projection_parked_total", "projection" => projection.name()).increment(0);
+        verified(projection.name(), 0, 0);
     }
 }
 
@@ -66,6 +67,14 @@ pub(crate) fn stopped(projection: &'static str) {
 /// Counts a stream that a projection parked.
 pub(crate) fn parked(projection: &'static str) {
     counter!("annals_projection_parked_total", "projection" => projection).increment(1);
+}
+
+/// Counts the streams of which rows were compared with the log, and tells how many rows are known to
+/// differ.
+pub(crate) fn verified(projection: &'static str, streams: u64, differing: u64) {
+    counter!("annals_projection_verified_streams_total", "projection" => projection)
+        .increment(streams);
+    gauge!("annals_projection_differing_rows", "projection" => projection).set(float(differing));
 }
 
 /// Counts the orphans in batches.

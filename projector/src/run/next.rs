@@ -69,7 +69,9 @@ fn next(
     let of = |state: &str| all.iter().find(|one| one.state == state);
     let live = of("live")?;
     if let Some(ready) = of("ready") {
-        let has = declared.as_ref().is_none_or(|(_, rule)| *rule == ready.rule);
+        let has = declared
+            .as_ref()
+            .is_none_or(|(_, rule)| *rule == ready.rule);
         let with = match has {
             true => "",
             false => ", with a program of that version",

@@ -4,6 +4,7 @@
 
 use std::str::FromStr as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use event_log::log::EventLog;
 use sqlx::ConnectOptions as _;
@@ -18,6 +19,7 @@ use crate::run::measure;
 use crate::run::status::{Shown, TaskState, TaskStatus};
 use crate::run::supervisor::{self, Job};
 use crate::run::upgrade::NewVersion;
+use crate::run::verifying::{self, Findings};
 
 /// The most lanes into which a projector divides its partitions; each has a connection to Postgres.
 pub const PROJECTOR_TASKS_MAX: usize = 64;
@@ -79,6 +81,8 @@ pub struct ProjectorOptions {
     pub tasks: usize,
     /// What becomes of a new version of a projection.
     pub new_version: NewVersion,
+    /// How often a few streams are compared with the rows of a read model; absent: never.
+    pub verify_every: Option<Duration>,
 }
 
 impl From<usize> for ProjectorOptions {
@@ -87,6 +91,7 @@ impl From<usize> for ProjectorOptions {
         Self {
             tasks,
             new_version: NewVersion::default(),
+            verify_every: None,
         }
     }
 }
@@ -94,7 +99,9 @@ impl From<usize> for ProjectorOptions {
 /// A running projector.
 pub struct Projector {
     shown: Shown,
-    indexing: Option<JoinHandle<()>>,
+    findings: Findings,
+    /// Tasks that end with it.
+    beside: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
     task: JoinHandle<Result<(), RuntimeError>>,
 }
@@ -124,7 +131,13 @@ impl Projector {
         let stopped = projector.stop.subscribe();
         let postgres = connect_options(url)?;
         let indexing = indexing::run(postgres, projections.to_vec(), stopped);
-        projector.indexing = Some(tokio::spawn(indexing));
+        projector.beside.push(tokio::spawn(indexing));
+        if let Some(every) = options.verify_every {
+            let (postgres, findings) = (connect_options(url)?, projector.findings.clone());
+            let (log, projections) = (Arc::clone(log), projections.to_vec());
+            let verifying = verifying::run(log, postgres, projections, every, findings);
+            projector.beside.push(tokio::spawn(verifying));
+        }
         Ok(projector)
     }
 
@@ -134,7 +147,8 @@ impl Projector {
         let task = tokio::spawn(supervisor::run(job, shown.clone(), stopped));
         Self {
             shown,
-            indexing: None,
+            findings: Findings::default(),
+            beside: Vec::new(),
             stop,
             task,
         }
@@ -178,7 +192,9 @@ impl Projector {
     /// What an operator should know, although nothing is wrong.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.shown.warnings()
+        let mut warnings = self.shown.warnings();
+        warnings.extend(self.findings.said());
+        warnings
     }
 
     /// Why it, or one of its lanes, has ended by itself.
@@ -209,9 +225,7 @@ impl Drop for Projector {
     /// Aborts a running transaction; the next start finds out whether it was committed.
     fn drop(&mut self) {
         self.task.abort();
-        if let Some(indexing) = &self.indexing {
-            // An index that is being made is left unfinished; the next start drops it.
-            indexing.abort();
-        }
+        // An index that is being made is left unfinished; the next start drops it.
+        self.beside.iter().for_each(JoinHandle::abort);
     }
 }

@@ -41,16 +41,31 @@ pub(crate) async fn begin(
 ) -> Result<Begun, RuntimeError> {
     let failed = || RuntimeError::postgres("begin the building of a new version");
     let mut tx = connection.begin().await.map_err(failed())?;
-    lock_making(&mut tx).await?;
-    let look = members::look(&mut tx).await?;
+    let begun = begin_in(&mut tx, projection, purpose, by).await;
+    // At once: a transaction that is only dropped keeps the lock until the connection is used again.
+    match begun {
+        Ok(Begun::Building(_)) => tx.commit().await.map_err(failed())?,
+        Ok(Begun::Declined | Begun::NotDue) | Err(_) => tx.rollback().await.map_err(failed())?,
+    }
+    begun
+}
+
+async fn begin_in(
+    tx: &mut PgConnection,
+    projection: &Arc<dyn Projection>,
+    purpose: Purpose,
+    by: &str,
+) -> Result<Begun, RuntimeError> {
+    lock_making(tx).await?;
+    let look = members::look(tx).await?;
     let Upgrade::Due { live } = judge(&**projection, &look) else {
         return Ok(Begun::NotDue);
     };
-    if is_declined(&mut tx, &**projection).await? {
+    if is_declined(tx, &**projection).await? {
         return Ok(Begun::Declined);
     }
-    let building = generation::make_building(&mut tx, projection).await?;
-    generation::set_purpose(&mut tx, &building.id(), purpose).await?;
+    let building = generation::make_building(tx, projection).await?;
+    generation::set_purpose(tx, &building.id(), purpose).await?;
     let reason = format!(
         "new version {}; version {live} is live",
         projection.version()
@@ -60,8 +75,7 @@ pub(crate) async fn begin(
         reason: &reason,
     };
     let detail = format!("generation {}", building.number);
-    note(&mut tx, projection.name(), "rebuild", actor, Some(&detail)).await?;
-    tx.commit().await.map_err(failed())?;
+    note(tx, projection.name(), "rebuild", actor, Some(&detail)).await?;
     Ok(Begun::Building(building.number))
 }
 

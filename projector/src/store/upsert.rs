@@ -93,34 +93,43 @@ impl Upsert {
         table: &Table,
         rows: &[Remaining<'q>],
     ) -> Query<'q, Postgres, PgArguments> {
-        let mut query = bind_keys(sqlx::query(self.sql.clone()), table, rows);
-        if table.rows == RowsOf::OneStream {
-            let owners = rows.iter().map(|row| row.owner.map(StreamName::as_str));
-            query = query.bind(owners.collect::<Vec<_>>());
-        }
-        for (index, value) in table.values.iter().enumerate() {
-            let cells = || rows.iter().map(|row| &row.cells[index]);
-            let column = cells().map(|cell| match cell {
-                Cell::Null | Cell::Emptied => None,
-                Cell::Value(value) | Cell::Latest(value, _) => Some(value),
-            });
-            query = bind(query, value.column_type, column);
-            if let Merge::Latest { by } = value.merge {
-                let ranks = || {
-                    cells().map(|cell| match cell {
-                        Cell::Latest(_, rank) => Some(rank),
-                        Cell::Null | Cell::Value(_) | Cell::Emptied => None,
-                    })
-                };
-                query = bind(query, by, ranks().map(|rank| rank.map(|rank| &rank.by)));
-                let partitions = ranks().map(|rank| rank.map(|rank| rank.partition));
-                query = query.bind(partitions.collect::<Vec<_>>());
-                let positions = ranks().map(|rank| rank.map(|rank| rank.position));
-                query = query.bind(positions.collect::<Vec<_>>());
-            }
-        }
-        query
+        bind_rows(self.sql.clone(), table, rows)
     }
+}
+
+/// A statement on `rows`: all of their columns are bound, each as an array.
+pub(super) fn bind_rows<'q>(
+    sql: SqlStr,
+    table: &Table,
+    rows: &[Remaining<'q>],
+) -> Query<'q, Postgres, PgArguments> {
+    let mut query = bind_keys(sqlx::query(sql), table, rows);
+    if table.rows == RowsOf::OneStream {
+        let owners = rows.iter().map(|row| row.owner.map(StreamName::as_str));
+        query = query.bind(owners.collect::<Vec<_>>());
+    }
+    for (index, value) in table.values.iter().enumerate() {
+        let cells = || rows.iter().map(|row| &row.cells[index]);
+        let column = cells().map(|cell| match cell {
+            Cell::Null | Cell::Emptied => None,
+            Cell::Value(value) | Cell::Latest(value, _) => Some(value),
+        });
+        query = bind(query, value.column_type, column);
+        if let Merge::Latest { by } = value.merge {
+            let ranks = || {
+                cells().map(|cell| match cell {
+                    Cell::Latest(_, rank) => Some(rank),
+                    Cell::Null | Cell::Value(_) | Cell::Emptied => None,
+                })
+            };
+            query = bind(query, by, ranks().map(|rank| rank.map(|rank| &rank.by)));
+            let partitions = ranks().map(|rank| rank.map(|rank| rank.partition));
+            query = query.bind(partitions.collect::<Vec<_>>());
+            let positions = ranks().map(|rank| rank.map(|rank| rank.position));
+            query = query.bind(positions.collect::<Vec<_>>());
+        }
+    }
+    query
 }
 
 /// Binds the columns of keys.
@@ -143,14 +152,33 @@ fn bind_keys<'q>(
     query
 }
 
-fn upsert(table: &Table, physical_name: &str) -> String {
-    let keys = key_columns(table);
+/// The rows that are bound, as a query; the names of its columns; how many arguments there are.
+pub(super) fn given(table: &Table) -> (String, String, usize) {
     let mut columns = key_columns(table);
     columns.extend(owner_column(table));
     columns.extend(value_columns(table));
     let arrays = columns.iter().enumerate();
     let arrays = arrays.map(|(index, column)| format!("${}::{}[]", index + 1, bound_as(column)));
     let arrays: Vec<String> = arrays.collect();
+    let is_bound_as_text = |column: &Physical| bound_as(column) != column.column_type.sql();
+    let names = names_of(&columns);
+    let (mut selected, mut called) = (vec!["*".to_owned()], String::new());
+    if columns.iter().any(is_bound_as_text) {
+        let select = |column: &Physical| match is_bound_as_text(column) {
+            true => format!("{}::{}", identifier(&column.name), column.column_type.sql()),
+            false => identifier(&column.name),
+        };
+        selected = columns.iter().map(select).collect();
+        called = format!(" AS n({names})");
+    }
+    let (selected, given) = (selected.join(", "), arrays.join(", "));
+    let query = format!("SELECT {selected} FROM UNNEST({given}){called}");
+    (query, names, arrays.len())
+}
+
+fn upsert(table: &Table, physical_name: &str) -> String {
+    let keys = key_columns(table);
+    let (given, names, _) = given(table);
     let mut sets = Vec::new();
     for value in table.values {
         let name = identifier(value.name);
@@ -164,17 +192,6 @@ fn upsert(table: &Table, physical_name: &str) -> String {
             Merge::Max => format!("{name} = GREATEST({held}, {given})"),
             Merge::Latest { .. } => latest(value.name),
         });
-    }
-    let is_bound_as_text = |column: &Physical| bound_as(column) != column.column_type.sql();
-    let names = names_of(&columns);
-    let (mut selected, mut called) = (vec!["*".to_owned()], String::new());
-    if columns.iter().any(is_bound_as_text) {
-        let select = |column: &Physical| match is_bound_as_text(column) {
-            true => format!("{}::{}", identifier(&column.name), column.column_type.sql()),
-            false => identifier(&column.name),
-        };
-        selected = columns.iter().map(select).collect();
-        called = format!(" AS n({names})");
     }
     let owner = owner_column(table).map(|owner| identifier(&owner.name));
     if let (Some(owner), true) = (&owner, sets.is_empty()) {
@@ -190,12 +207,8 @@ fn upsert(table: &Table, physical_name: &str) -> String {
         action.push_str(&format!("\nWHERE t.{owner} = EXCLUDED.{owner}"));
     }
     format!(
-        "INSERT INTO {TABLE_SCHEMA}.{} AS t ({names})\nSELECT {} FROM UNNEST({}){}\n\
-         ON CONFLICT ({}) {action}",
+        "INSERT INTO {TABLE_SCHEMA}.{} AS t ({names})\n{given}\nON CONFLICT ({}) {action}",
         identifier(physical_name),
-        selected.join(", "),
-        arrays.join(", "),
-        called,
         names_of(&keys),
     )
 }

@@ -11,6 +11,7 @@ mod own_sql;
 mod parked;
 mod processes;
 mod removals;
+mod samples;
 mod stops;
 mod troubles;
 pub(crate) mod types;

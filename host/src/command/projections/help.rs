@@ -31,8 +31,15 @@ Folds the whole log into tables of its own, compares them with the live ones at 
 the log, and drops them. What differs is named by key and column. The exit code is 1 if anything
 differs; a rebuild mends it.
 
+With --sample only so many streams are folded, in memory, and compared with their rows: this takes
+seconds on a log of any size. It tells the rows of tables in which each row belongs to one stream,
+and elsewhere the columns that one stream writes. What many streams feed, such as sums, is left out
+by name, and the exit code is then 8. Projectors make such samples all the time
+(projector_verify_every_ms) and warn in /readyz.
+
 Examples:
   annals projections verify order_summary
+  annals projections verify order_summary --sample 100
   annals projections verify --all --output json";
 
 pub(super) const RESUME_HELP: &str = "\
@@ -51,8 +58,10 @@ Example:
   annals projections pause order_summary --reason 'a migration of its schema'";
 
 pub(super) const SWITCH_HELP: &str = "\
-Lets the views show the tables that a rebuild with --no-switch has made. The old ones are kept, and
-kept current, for --keep seconds: until then, projections rollback shows them again.
+Lets the views show the tables that a rebuild with --no-switch has made, or a projector of a new
+version of the read model. The old ones are kept, and kept current by processes that have their
+version, for --keep seconds: until then, projections rollback shows them again, by a program that
+has that version.
 
 Example:
   annals projections switch order_summary --keep 3600";
@@ -65,7 +74,8 @@ Example:
   annals projections rollback order_summary --reason 'the new sums are wrong'";
 
 pub(super) const CANCEL_HELP: &str = "\
-Drops what a rebuild is building, or has built and not switched to. The live tables stay.
+Drops what a rebuild is building, or has built and not switched to. The live tables stay. A new
+version that is cancelled is not built again by itself: projections rebuild --no-switch builds it.
 
 Example:
   annals projections cancel order_summary";

@@ -224,6 +224,11 @@ pub const CATALOGUE: &[Metric] = &[
         "the most connections with which the query door reads rows",
     ),
     gauge(
+        "annals_projection_differing_rows",
+        "projection",
+        "rows that are known to differ from the log, as found by this process's samples",
+    ),
+    gauge(
         "annals_projection_gap_records",
         "projection,partition",
         "records of the log that the live rows lack",
@@ -254,6 +259,11 @@ pub const CATALOGUE: &[Metric] = &[
         "annals_projection_stopped_total",
         "projection",
         "times that a projection of this process stopped, in one partition or in all",
+    ),
+    counter(
+        "annals_projection_verified_streams_total",
+        "projection",
+        "streams that this process folded afresh and compared with the rows",
     ),
     histogram(
         "annals_projector_batch_commits",

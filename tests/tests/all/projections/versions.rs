@@ -169,7 +169,10 @@ async fn a_new_version_is_built_beside_the_live_one_and_waits_for_a_switch() {
     // Only a program that has the old rule can show its rows.
     let refused = operator.roll_back("sample", HOUR, ACTOR).await;
     let refused = refused.unwrap_err().to_string();
-    assert!(refused.contains("ask with the program that has it"), "{refused}");
+    assert!(
+        refused.contains("ask with the program that has it"),
+        "{refused}"
+    );
     let mut with_old = place.operator(1).await;
     with_old.roll_back("sample", HOUR, ACTOR).await.unwrap();
     until("it says how it is shown again", async || {
