@@ -16,6 +16,7 @@ pub(crate) mod report;
 pub(crate) mod retry;
 pub(crate) mod sample;
 pub(crate) mod sampler;
+pub(crate) mod share;
 pub(crate) mod status;
 pub(crate) mod supervisor;
 pub(crate) mod upgrade;

@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 use crate::error::RuntimeError;
 use crate::fold::batch::{self, Places, Progress};
 use crate::fold::parked::{Park, StreamId};
+use crate::run::share::{LiveWork, Share};
 use crate::run::status::{StatusBoard, TaskState};
 use crate::run::writing::{Work, Writing, Written};
 use crate::run::{measure, versions};
@@ -90,6 +91,10 @@ pub(crate) struct Lane {
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) board: StatusBoard,
     pub(crate) tell: mpsc::UnboundedSender<Told>,
+    /// How much of its time it may work, if it builds.
+    pub(crate) share: Share,
+    /// Where it notes that it works, if it writes live read models.
+    pub(crate) live: LiveWork,
     /// The generations that had trouble and have not been written since.
     pub(crate) troubled: BTreeSet<GenerationId>,
     /// Streams that are parked once the transactions that pass their commits are durable.
@@ -226,6 +231,9 @@ impl Lane {
                 }
             };
             self.board.set(TaskState::Following);
+            if let Some(turn) = self.rest_due(session, &batches).await? {
+                return Ok(turn);
+            }
             let commits: usize = batches.iter().map(|batch| batch.commits.len()).sum();
             if !batches.is_empty()
                 && let Some(turn) = self.take_up(session, batches).await?
@@ -249,6 +257,31 @@ impl Lane {
                 }
             }
         }
+    }
+
+    /// Lets a lane that builds rest before it works on, while live lanes have work.
+    async fn rest_due(
+        &mut self,
+        session: &mut Session,
+        batches: &[Batch],
+    ) -> Result<Option<Turn>, RuntimeError> {
+        if !self.builds {
+            if !batches.is_empty() {
+                self.live.note(Instant::now());
+            }
+            return Ok(None);
+        }
+        if !batches.is_empty() && !self.share.rest(Instant::now()).is_zero() {
+            // No transaction works on meanwhile.
+            if let Some(turn) = self.settle(session).await? {
+                return Ok(Some(turn));
+            }
+            if self.stopped_within(self.share.rest(Instant::now())).await {
+                return Ok(Some(Turn::Asked));
+            }
+        }
+        self.share.begin(Instant::now());
+        Ok(None)
     }
 
     async fn load_progress(

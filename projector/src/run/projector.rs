@@ -81,6 +81,9 @@ pub struct ProjectorOptions {
     pub tasks: usize,
     /// What becomes of a new version of a projection.
     pub new_version: NewVersion,
+    /// The most of its time, in percent, that a lane works on a rebuild while other lanes write live
+    /// read models.
+    pub rebuild_share: u32,
     /// How often a few streams are compared with the rows of a read model; absent: never.
     pub verify_every: Option<Duration>,
 }
@@ -91,6 +94,7 @@ impl From<usize> for ProjectorOptions {
         Self {
             tasks,
             new_version: NewVersion::default(),
+            rebuild_share: 50,
             verify_every: None,
         }
     }
@@ -127,6 +131,7 @@ impl Projector {
             tasks: options.tasks.clamp(1, PROJECTOR_TASKS_MAX),
             builds_only: false,
             new_version: options.new_version,
+            rebuild_share: options.rebuild_share,
         });
         let stopped = projector.stop.subscribe();
         let postgres = connect_options(url)?;

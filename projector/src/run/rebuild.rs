@@ -96,6 +96,7 @@ pub async fn catch_up(
         tasks: tasks(),
         builds_only: false,
         new_version: NewVersion::Ignored,
+        rebuild_share: 100,
     });
     let reached = reach(
         &**log,
@@ -171,6 +172,7 @@ pub async fn rebuild_as(
         tasks: tasks(),
         builds_only: !is_in_place,
         new_version: NewVersion::Ignored,
+        rebuild_share: 100,
     });
     if is_in_place {
         return filled(&**log, connection, projector, &building, on_reading).await;

@@ -23,6 +23,7 @@ use crate::error::RuntimeError;
 use crate::run::conduct;
 use crate::run::lane::{Lane, Told};
 use crate::run::plan::{self, LaneSpec};
+use crate::run::share::{LiveWork, Share};
 use crate::run::status::{Shown, StatusBoard, TaskState};
 use crate::run::upgrade::{NewVersion, Upgrades};
 use crate::store::generation::{self, Generation};
@@ -51,6 +52,8 @@ pub(crate) struct Job {
     /// Whether it helps with rebuilds only.
     pub(crate) builds_only: bool,
     pub(crate) new_version: NewVersion,
+    /// The most of its time, in percent, that a lane builds while others write live read models.
+    pub(crate) rebuild_share: u32,
 }
 
 impl Job {
@@ -99,6 +102,7 @@ struct Supervisor {
     /// The tasks that conduct buildings which nobody else conducts.
     conductors: BTreeMap<GenerationId, JoinHandle<()>>,
     upgrades: Upgrades,
+    live: LiveWork,
     swept_at: Instant,
     tell: mpsc::UnboundedSender<Told>,
     told: mpsc::UnboundedReceiver<Told>,
@@ -171,6 +175,7 @@ async fn session(
         apart: BTreeMap::new(),
         conductors: BTreeMap::new(),
         upgrades: Upgrades::default(),
+        live: LiveWork::default(),
         swept_at: Instant::now(),
         tell,
         told,
@@ -372,6 +377,8 @@ impl Supervisor {
             parking: BTreeMap::new(),
             partitions,
             builds,
+            share: Share::new(self.job.rebuild_share, self.live.clone()),
+            live: self.live.clone(),
             stop: stopped,
             board: board.clone(),
             tell: self.tell.clone(),
