@@ -183,6 +183,7 @@ fn failed(error: &RuntimeError) -> Problem {
         RuntimeError::Unknown { .. } => Problem::new(code::PROJECTION_UNKNOWN, detail),
         RuntimeError::InPlace { .. }
         | RuntimeError::NotReady { .. }
+        | RuntimeError::NotVerified { .. }
         | RuntimeError::InTheWay { .. }
         | RuntimeError::OtherOwner { .. }
         | RuntimeError::Rebuilding { .. }

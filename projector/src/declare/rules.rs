@@ -13,8 +13,8 @@ use crate::fold::changes::Changes;
 
 /// A projection made of rules, each for one type of event.
 ///
-/// Every change of its tables or rules needs a higher version. Then its read model must be rebuilt:
-/// `annals projections rebuild`.
+/// Every change of its tables or rules needs a higher version. A running projector then builds the new
+/// tables beside the live ones: `annals projections switch` shows them.
 pub struct Rules {
     name: &'static str,
     version: u32,

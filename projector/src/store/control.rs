@@ -60,6 +60,9 @@ pub(crate) async fn begin(
 ) -> Result<Generation, RuntimeError> {
     let failed = || RuntimeError::postgres("begin a rebuild");
     let mut tx = connection.begin().await.map_err(failed())?;
+    if purpose == Purpose::Verify {
+        new_version::require_nothing_built(&mut tx, projection.name()).await?;
+    }
     let building = if in_place::is_filled(&**projection) {
         in_place::begin(&mut tx, projection, purpose).await?
     } else {

@@ -130,6 +130,31 @@ pub(crate) async fn accept(
     Ok(())
 }
 
+/// Refuses a comparison that would drop what a rebuild has built, or is building.
+pub(crate) async fn require_nothing_built(
+    tx: &mut PgConnection,
+    projection: &str,
+) -> Result<(), RuntimeError> {
+    lock_making(tx).await?;
+    let select = "SELECT EXISTS (SELECT FROM annals.generation WHERE projection = $1 \
+                  AND state IN ('building', 'ready') AND purpose <> 'verify')";
+    let is_built: bool = sqlx::query_scalar(select)
+        .bind(projection)
+        .fetch_one(tx)
+        .await
+        .map_err(RuntimeError::postgres("find a generation"))?;
+    if !is_built {
+        return Ok(());
+    }
+    Err(RuntimeError::NotVerified {
+        projection: projection.to_owned(),
+        reason: format!(
+            "a rebuild of it is under way or waits; end it first: annals projections switch \
+             {projection}, or annals projections cancel {projection}"
+        ),
+    })
+}
+
 async fn is_declined(
     tx: &mut PgConnection,
     projection: &dyn Projection,

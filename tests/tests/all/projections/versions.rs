@@ -151,6 +151,13 @@ async fn a_new_version_is_built_beside_the_live_one_and_waits_for_a_switch() {
         assert!(next.contains(waits), "{next}");
     }
     let mut operator = place.operator(2).await;
+    // A comparison with the log does not take what waits.
+    let refused = operator.rebuild("sample", Purpose::Verify, ACTOR).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(
+        refused.contains("a rebuild of it is under way or waits"),
+        "{refused}"
+    );
     operator.switch("sample", HOUR, ACTOR).await.unwrap();
     // The old process keeps the old tables current, and says that a newer program is live.
     place.submit(3).await;
