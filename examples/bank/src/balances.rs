@@ -2,8 +2,8 @@
 //!
 //! A table is declared once, with a rule for each column that says how contributions are combined;
 //! each event contributes to rows. The runtime applies each event exactly once. Raise the version
-//! with every change of this file, and run the program with `projections rebuild balances`: the rows
-//! are made again from the log.
+//! with every change of this file: the program makes the rows again from the log, beside the old
+//! ones, and `projections switch balances` shows them.
 
 use annals::read_model::ColumnType::{Bigint, Text, Timestamptz};
 use annals::read_model::{Rules, Table, Value, add, key, max, set, tally};

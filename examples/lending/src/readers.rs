@@ -36,8 +36,8 @@ pub const READERS: Table = Table {
 /// The rules of `readers`.
 #[must_use]
 pub fn readers() -> Rules {
-    // Raise the version with every change in this file, then run:
-    // `annals projections rebuild readers`.
+    // Raise the version with every change in this file. A new version is built beside the old one:
+    // `annals projections switch readers` shows it.
     Rules::new("readers", 1, &[READERS])
         .on::<Book, BookLent>(|lent, event, changes| {
             changes

@@ -129,9 +129,9 @@ impl Live {
         if self.version > version_of(projection) {
             return Some(format!(
                 "the live tables have version {}, and this program has version {version}: start a \
-                 newer program; or show the tables of version {version} again, if they are kept: \
-                 annals projections rollback {name}; or build them anew, with the --log and \
-                 --postgres of this process: annals projections rebuild {name}",
+                 newer program; or build those of version {version} again, with the --log and \
+                 --postgres of this process: annals projections rebuild {name}; as long as they are \
+                 kept, projections rollback shows them at once",
                 self.version
             ));
         }

@@ -8,6 +8,7 @@ mod exports;
 mod kept;
 mod keys;
 mod types;
+mod versions;
 mod waiting;
 
 use std::sync::Arc;
@@ -56,34 +57,41 @@ impl Served {
         let postgres_url = postgres.create_database().await;
         projector::migrate(&postgres_url).await.unwrap();
         let projector = Projector::spawn(&log.log, &postgres_url, &all, 2).unwrap();
-        let registry = engine.registry().clone();
-        let mut schemas = door::openapi::domain_generator();
-        let fragments = [
-            query_api::fragment(&all, &registry, &mut schemas),
-            door::health::fragment(),
-        ];
-        let document = door::openapi::document(&door::Program::annals(), fragments, schemas);
-        let query = QueryDoor::new(&log.log, &postgres_url, &all, registry).unwrap();
-        let sampler = Arc::new(Sampler::spawn(&log.log, &postgres_url).unwrap());
-        let query = query.with_sampler(&sampler);
-        let health = door::health::Health::new([door::health::Role::QueryApi], String::new);
-        let routes = router(query)
-            .merge(door::openapi::router(&document))
-            .merge(door::health::router(health));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let forever = std::future::pending();
-        let served = door::serve(listener, door::finish(routes), forever, Duration::ZERO);
-        tokio::spawn(served);
-        Self {
-            url,
+        let mut served = Self {
+            url: String::new(),
             client: reqwest::Client::new(),
             engine,
             projector: Some(projector),
             postgres_url,
             postgres,
             log,
-        }
+        };
+        served.serve(&all).await;
+        served
+    }
+
+    /// Serves a door of a program with these read models from now on.
+    async fn serve(&mut self, all: &[Arc<dyn Projection>]) {
+        let (log, postgres_url) = (&self.log.log, &self.postgres_url);
+        let registry = self.engine.registry().clone();
+        let mut schemas = door::openapi::domain_generator();
+        let fragments = [
+            query_api::fragment(all, &registry, &mut schemas),
+            door::health::fragment(),
+        ];
+        let document = door::openapi::document(&door::Program::annals(), fragments, schemas);
+        let query = QueryDoor::new(log, postgres_url, all, registry).unwrap();
+        let sampler = Arc::new(Sampler::spawn(log, postgres_url).unwrap());
+        let query = query.with_sampler(&sampler);
+        let health = door::health::Health::new([door::health::Role::QueryApi], String::new);
+        let routes = router(query)
+            .merge(door::openapi::router(&document))
+            .merge(door::health::router(health));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.url = format!("http://{}", listener.local_addr().unwrap());
+        let forever = std::future::pending();
+        let served = door::serve(listener, door::finish(routes), forever, Duration::ZERO);
+        tokio::spawn(served);
     }
 
     pub(crate) async fn submit(&self, request: Request) -> Answer {

@@ -164,6 +164,22 @@ fn dev_that_was_killed_starts_again_with_all_it_had_answered() {
     assert_exit(&in_use, 1);
     let list = ["projections", "list", "--postgres", &server.postgres_url()];
     assert_exit(&call(folder.path(), &list), 0);
+    // A sample of streams; what many streams feed is left out by name.
+    let sample = [
+        &["projections", "verify", "customer_orders", "--sample", "5"][..],
+        &["--seed", "7", "--output", "json", "--postgres"],
+        &[&server.postgres_url()],
+    ];
+    let sampled = call(folder.path(), &sample.concat());
+    assert_exit(&sampled, 8);
+    let said = String::from_utf8_lossy(&sampled.stderr);
+    assert!(said.contains("--seed 7"), "{said}");
+    assert!(
+        said.contains("the column orders of customer_orders was not compared"),
+        "{said}"
+    );
+    let sampled: Value = serde_json::from_slice(&sampled.stdout).unwrap();
+    assert_eq!(sampled[0]["equal"], true, "{sampled}");
     assert_eq!(server.end(Signal::TERM).code(), Some(0));
     let verify = ["log", "verify", "--against", "postgres,local"];
     assert_exit(&call(folder.path(), &verify), 0);

@@ -78,6 +78,7 @@ fn exit_codes_are_a_stable_table() {
         "5 damage",
         "6 unprepared",
         "7 not_found",
+        "8 partial",
     ];
     assert_eq!(names, expected);
     for (arguments, code) in [
