@@ -169,6 +169,11 @@ impl<'c> Snapshot<'c> {
             projection: name.to_owned(),
             reason: reason.to_owned(),
         };
+        if projection.own_sql().is_some() {
+            return Err(not_ready(
+                "it writes its rows with SQL of its own; leave out --sample",
+            ));
+        }
         let live = generation::of_live(connection, projection).await?;
         let live =
             live.ok_or_else(|| not_ready("there are no live rows of this program's rule"))?;
@@ -245,7 +250,9 @@ impl<'c> Snapshot<'c> {
     /// Whether a sample tells anything, and the stream index is enough to read it.
     pub(crate) fn is_cheap(projection: &dyn Projection) -> bool {
         let mut tables = projection.tables().iter();
-        !projection.takes().is_empty() && tables.any(|table| Told::of(table) != Told::Nothing)
+        !projection.takes().is_empty()
+            && projection.own_sql().is_none()
+            && tables.any(|table| Told::of(table) != Told::Nothing)
     }
 
     /// Folds the streams, and compares what they give with the rows.

@@ -17,6 +17,7 @@ use crate::error::RuntimeError;
 use crate::run::measure;
 use crate::run::rebuild::Purpose;
 use crate::store::generation::{self, rule_of, version_of};
+use crate::store::in_place;
 use crate::store::members::{GenerationState, Look, Seen};
 use crate::store::new_version::{self, Begun};
 
@@ -135,7 +136,9 @@ impl Upgrades {
                 self.tried.remove(projection.name());
                 continue;
             }
-            let is_newer = !matches!(upgrade, Upgrade::Older | Upgrade::Changed);
+            // What is filled in place cannot stand beside itself: an operator rebuilds it.
+            let is_newer = !matches!(upgrade, Upgrade::Older | Upgrade::Changed)
+                && !in_place::is_filled(&**projection);
             if !is_newer || new_version == NewVersion::Ignored {
                 let problem = self.outdated(connection, &**projection, look).await?;
                 said.problems.extend(problem);
