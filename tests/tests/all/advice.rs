@@ -13,7 +13,39 @@ use regex::Regex;
 
 /// The advice in messages: the command as the source spells it, and the test that follows the
 /// advice.
-const FOLLOWED: [(&str, &str); 15] = [
+const FOLLOWED: [(&str, &str); 23] = [
+    (
+        "annals projections switch {projection}",
+        "a_new_version_is_built_beside_the_live_one_and_waits_for_a_switch",
+    ),
+    (
+        "annals projections switch {name}",
+        "a_new_version_is_built_beside_the_live_one_and_waits_for_a_switch",
+    ),
+    (
+        "annals projections switch {name}{with}",
+        "a_new_version_is_built_beside_the_live_one_and_waits_for_a_switch",
+    ),
+    (
+        "annals projections rollback {name}",
+        "a_new_version_is_built_beside_the_live_one_and_waits_for_a_switch",
+    ),
+    (
+        "annals projections rebuild {name} --no-switch",
+        "a_new_version_is_built_beside_the_live_one_and_waits_for_a_switch",
+    ),
+    (
+        "annals projections cancel {name}",
+        "of_several_programs_the_one_with_the_highest_version_builds",
+    ),
+    (
+        "annals projections verify {projection}",
+        "a_running_projector_warns_of_rows_that_differ_until_they_are_mended",
+    ),
+    (
+        "annals projections list",
+        "a_program_of_another_version_says_that_the_rows_are_not_of_its_own",
+    ),
     (
         "annals log create --log {address}",
         "a_log_that_is_missing_or_unfinished_is_made_as_advised",

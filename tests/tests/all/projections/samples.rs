@@ -277,6 +277,11 @@ async fn a_running_projector_warns_of_rows_that_differ_until_they_are_mended() {
         })
         .await;
     }
+    // The command that it names finds the same.
+    let name = "order_summary";
+    let verify = projector::Purpose::Verify;
+    let verified = projector::rebuild(&log.log, &url, &all, name, verify, Box::new(|_| {}));
+    assert!(!verified.await.unwrap().comparison.unwrap().equal);
     set(&status).await;
     for projector in &processes {
         until("it is content", async || projector.warnings().is_empty()).await;

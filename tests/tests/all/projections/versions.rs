@@ -188,6 +188,9 @@ async fn a_new_version_is_built_beside_the_live_one_and_waits_for_a_switch() {
             .any(|said| said.contains("annals projections rollback sample"))
     })
     .await;
+    operator.roll_back("sample", HOUR, ACTOR).await.unwrap();
+    assert_eq!(place.states().await, "v1 retired, v2 live");
+    with_old.roll_back("sample", HOUR, ACTOR).await.unwrap();
     execute(
         &place.url,
         "UPDATE annals.generation SET keep_until = now() WHERE state = 'retired'",
@@ -284,6 +287,17 @@ async fn of_several_programs_the_one_with_the_highest_version_builds() {
     for process in [first, third, fourth] {
         process.stop().await.unwrap();
     }
+    // What nobody builds can be dropped, as the list says.
+    let mut operator = place.operator(5).await;
+    operator
+        .rebuild("sample", Purpose::Wait, ACTOR)
+        .await
+        .unwrap();
+    assert_eq!(place.states().await, "v2 live, v5 building");
+    let next = place.report(2).await.next.unwrap();
+    assert!(next.contains("annals projections cancel sample"), "{next}");
+    operator.cancel("sample", ACTOR).await.unwrap();
+    assert_eq!(place.states().await, "v2 live");
 }
 
 #[tokio::test]

@@ -69,5 +69,11 @@ async fn a_program_of_another_version_says_that_the_rows_are_not_of_its_own() {
             assert!(detail.contains("annals projections list"), "{detail}");
         }
         served.ok("/v1/read/stream_index").await;
+        let own = program(2, tables);
+        let reports = projector::report(None, &served.postgres_url, &own).await;
+        let reports = reports.unwrap();
+        let notes = reports.iter().find(|one| one.name == "notes").unwrap();
+        let next = notes.next.as_deref().unwrap();
+        assert!(next.contains("builds it beside the live one"), "{next}");
     }
 }
