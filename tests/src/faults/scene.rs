@@ -23,7 +23,7 @@ use super::load::NodeAddress;
 use crate::harness::kafka::cluster::{BROKERS, BrokerIndex, KafkaCluster, Route};
 use crate::harness::postgres::Postgres;
 use crate::harness::unique_name;
-pub use machine::{Clock, MemoryLimit, SmallDisk, limit_files, open_files};
+pub use machine::{Clock, MemoryLimit, limit_files, open_files};
 pub use network::Network;
 use node::Surroundings;
 pub use node::{Node, NodeEnd};

@@ -3,6 +3,7 @@
 
 pub mod annals;
 pub mod certificates;
+pub mod disk;
 pub mod import;
 pub mod kafka;
 pub mod logs;

@@ -1,13 +1,17 @@
 //! A real Postgres for tests: the module that runs the private server of `annals dev`, with more
 //! calls to break the server.
 
-use std::path::Path;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use embedded_postgres::{Durability, EmbeddedPostgres, Options};
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{ConnectOptions, Connection, Executor};
 use tempfile::TempDir;
 
+use super::disk::SmallDisk;
 use super::process::Watch;
 use super::{ports, unique_name};
 
@@ -15,10 +19,13 @@ use super::{ports, unique_name};
 /// process is gone.
 #[derive(Debug)]
 pub struct Postgres {
-    // In the order of dropping: the server, then the watch over it, then the folder.
+    // In the order of dropping: the server, then the watch over it, then its disk and the folder.
     server: Option<EmbeddedPostgres>,
     watch: Option<Watch>,
     options: Options,
+    disk: Option<SmallDisk>,
+    /// The folder of the server: `folder`, or a disk in it.
+    home: PathBuf,
     folder: TempDir,
 }
 
@@ -36,10 +43,35 @@ impl Postgres {
     /// # Panics
     /// As [`Postgres::start`].
     pub fn start_with(durability: Durability) -> Self {
-        let folder = tempfile::Builder::new()
-            .prefix("annals-postgres-")
-            .tempdir();
-        let folder = folder.expect("a temporary folder can be made");
+        let folder = new_folder();
+        let home = folder.path().to_owned();
+        Self::start_in(folder, home, None, durability)
+    }
+
+    /// Does the same as [`Postgres::start`], with everything that the server writes on a disk of its
+    /// own, which has this size.
+    ///
+    /// # Errors
+    /// If no disk can be mounted: only root can do that.
+    ///
+    /// # Panics
+    /// As [`Postgres::start`].
+    pub fn start_on_small_disk(size_mb: u32) -> io::Result<Self> {
+        let folder = new_folder();
+        let home = folder.path().join("disk");
+        fs::create_dir(&home)?;
+        // The server runs as another user, who must get through to the disk.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o711))?;
+        let disk = SmallDisk::mount(&home, size_mb)?;
+        Ok(Self::start_in(folder, home, Some(disk), Durability::None))
+    }
+
+    fn start_in(
+        folder: TempDir,
+        home: PathBuf,
+        disk: Option<SmallDisk>,
+        durability: Durability,
+    ) -> Self {
         let options = Options {
             port: Some(ports::free()),
             durability,
@@ -49,6 +81,8 @@ impl Postgres {
             server: None,
             watch: None,
             options,
+            disk,
+            home,
             folder,
         };
         postgres.launch();
@@ -56,8 +90,8 @@ impl Postgres {
     }
 
     fn launch(&mut self) {
-        let server = EmbeddedPostgres::start_blocking(self.folder.path(), &self.options)
-            .unwrap_or_else(|error| {
+        let server =
+            EmbeddedPostgres::start_blocking(&self.home, &self.options).unwrap_or_else(|error| {
                 panic!("no Postgres for the tests ({error}): run ops/setup and try again")
             });
         // On SIGQUIT, Postgres ends at once, together with its own processes.
@@ -88,7 +122,12 @@ impl Postgres {
 
     /// The folder of the server.
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        &self.home
+    }
+
+    /// The disk of its own, if the server has one.
+    pub fn disk(&self) -> Option<&SmallDisk> {
+        self.disk.as_ref()
     }
 
     /// Creates a database that no other test uses, and returns its address.
@@ -138,4 +177,11 @@ impl Postgres {
         drop(self.server.take());
         self.launch();
     }
+}
+
+fn new_folder() -> TempDir {
+    let folder = tempfile::Builder::new()
+        .prefix("annals-postgres-")
+        .tempdir();
+    folder.expect("a temporary folder can be made")
 }

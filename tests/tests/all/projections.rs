@@ -5,6 +5,7 @@ mod blue_green;
 mod declared;
 mod extremes;
 mod faults;
+mod full_disk;
 mod indexes;
 mod kept;
 mod own_sql;

@@ -1,12 +1,12 @@
-//! Makes parts of the machine small or wrong for one process: disk, memory, files, clock.
+//! Makes parts of the machine small or wrong for one process: memory, files, clock. A small disk is
+//! among the harness (`harness::disk`).
 //!
 //! Most of this needs root; what is impossible reports why and is left out. Invariant: everything
 //! is undone when its owner is dropped. Deliberately absent: when it happens.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
@@ -17,68 +17,6 @@ const FAKETIME: [&str; 2] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
 ];
-const FILL_BYTES: usize = 64 * 1024;
-
-/// A small disk in memory (`tmpfs`).
-#[derive(Debug)]
-pub struct SmallDisk {
-    folder: PathBuf,
-}
-
-impl SmallDisk {
-    /// Mounts a disk of this size on a folder.
-    ///
-    /// # Errors
-    /// Any error of the system; for a user other than root there is always one.
-    pub fn mount(folder: &Path, size_mb: u32) -> io::Result<Self> {
-        let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "tmpfs", "-o"])
-            .arg(format!("size={size_mb}m"))
-            .arg("annals")
-            .arg(folder);
-        run(&mut mount)?;
-        Ok(Self {
-            folder: folder.to_owned(),
-        })
-    }
-
-    /// Fills the disk to the last byte.
-    ///
-    /// # Errors
-    /// Any error of the system, except that the disk is full.
-    pub fn fill(&self) -> io::Result<()> {
-        let mut file = fs::File::create(self.ballast())?;
-        let zeros = vec![0; FILL_BYTES];
-        for size in [FILL_BYTES, 1] {
-            loop {
-                match file.write_all(&zeros[..size]) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == io::ErrorKind::StorageFull => break,
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Frees the room again.
-    pub fn clear(&self) {
-        // If nothing was filled, there is no file.
-        let _ = fs::remove_file(self.ballast());
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.folder.join("ballast")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Unmount lazily: a process that is about to end may still have files open there.
-        let _ = run(Command::new("umount").arg("-l").arg(&self.folder));
-    }
-}
 
 /// A limit on the memory of a process and its children (a control group).
 #[derive(Debug)]
@@ -214,13 +152,4 @@ pub fn limit_files(pid: u32, files: Option<u64>) -> io::Result<Option<u64>> {
     };
     let before = prlimit(pid, Resource::Nofile, limit)?;
     Ok(before.current)
-}
-
-pub(super) fn run(command: &mut Command) -> io::Result<()> {
-    let output = command.output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(said.trim().to_owned()))
 }

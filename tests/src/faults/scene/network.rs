@@ -10,7 +10,7 @@ use std::process::Command;
 
 use rand::RngExt;
 
-use super::machine::run;
+use crate::harness::disk::run;
 
 /// A hardware address that no interface has.
 const NOBODY: &str = "02:00:00:00:00:01";

@@ -15,9 +15,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::sync::{Mutex as Hold, OwnedMutexGuard};
 
-use super::machine::{Clock, MemoryLimit, SmallDisk};
+use super::machine::{Clock, MemoryLimit};
 use super::{Network, Projectors, SceneOptions};
 use crate::harness::annals::{Annals, Launch};
+use crate::harness::disk::SmallDisk;
 use crate::harness::ports;
 use crate::harness::proxy::{Framing, Proxy};
 

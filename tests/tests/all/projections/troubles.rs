@@ -17,7 +17,7 @@ use crate::write_side::start;
 const TROUBLED: &str = "daily_sales";
 
 /// A history with a tenant of its own.
-async fn feed(engine: &Engine, seed: u64) {
+pub(super) async fn feed(engine: &Engine, seed: u64) {
     let of_tenant = |line| engine::command::Request {
         tenant: format!("t{seed}").parse().unwrap(),
         ..line
@@ -36,19 +36,22 @@ async fn table(url: &str) -> String {
 }
 
 /// A log and a projector that has caught up.
-struct Scene {
-    log: NewLog,
-    engine: Engine,
-    postgres: Postgres,
-    url: String,
-    projector: Projector,
+pub(super) struct Scene {
+    pub(super) log: NewLog,
+    pub(super) engine: Engine,
+    pub(super) postgres: Postgres,
+    pub(super) url: String,
+    pub(super) projector: Projector,
 }
 
 impl Scene {
     async fn start() -> Self {
+        Self::on(Postgres::start()).await
+    }
+
+    pub(super) async fn on(postgres: Postgres) -> Self {
         let log = NewLog::make(Kind::Sqlite, 2).await;
         let engine = start(&log).await;
-        let postgres = Postgres::start();
         let url = database(&postgres).await;
         let projector = Projector::spawn(&log.log, &url, &read_models(), 2).unwrap();
         feed(&engine, 1).await;
@@ -80,7 +83,7 @@ impl Scene {
     }
 
     /// Waits until everything is well again, and compares with a fold of everything.
-    async fn ends_well(self) {
+    pub(super) async fn ends_well(self) {
         let all = read_models();
         until("it has caught up", async || {
             level(&self.log, &self.url, &all).await && self.projector.ready().is_ok()
