@@ -139,11 +139,14 @@ fn schemas(fragment: &mut Fragment) {
     fragment.schema(
         "ProjectionError",
         object(
-            "Why a projection does not move.",
+            "Why a projection does not move, or what it could not take up last.",
             json!({
                 "at": nullable(&moment("Since when, if that is known.")),
                 "partition": nullable(&integer(0, "In which partition; null: in all.")),
                 "offset": nullable(&integer(0, "At which record, if one record is the cause.")),
+                "tenant": nullable(&text("The tenant of the record's stream.")),
+                "stream": nullable(&text("The record's stream.")),
+                "event_type": nullable(&text("The type of the event that is the cause.")),
                 "reason": text("Why."),
                 "remedy": text("What to do."),
             }),
@@ -260,7 +263,11 @@ fn partition_schema() -> Value {
             "head": nullable(&integer(0, "The offset at the end of the log.")),
             "gap": nullable(&integer(0, "The number of records that it lacks.")),
             "lag_seconds": nullable(&number("How long the first of them has been in the log.")),
+            "rate_per_second": nullable(&number("How many records it takes up in a second; null \
+                until it was observed twice.")),
+            "seconds_left": nullable(&number("When it is current, at that rate.")),
             "owner": {"anyOf": [schema_ref("ProjectionOwner"), {"type": "null"}]},
+            "trouble": nullable(&text("Why its process cannot go on now; it tries again by itself.")),
             "stopped": nullable(&text("Why it stopped here.")),
         }),
     )

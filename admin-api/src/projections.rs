@@ -103,7 +103,9 @@ impl AdminDoor {
         let mut reports = reports.await.map_err(|error| failed(&error))?;
         let mut earlier = inner.earlier.lock().unwrap_or_else(PoisonError::into_inner);
         let age = earlier.as_ref().map(|(at, _)| at.elapsed());
-        if let (Some(age), Some((_, earlier))) = (age, &*earlier) {
+        if let (Some(age), Some((_, earlier))) = (age, &*earlier)
+            && age <= LOOK_KEPT
+        {
             for report in &mut reports {
                 let same = |other: &&Report| other.name == report.name;
                 if let Some(other) = earlier.iter().find(same) {
@@ -112,13 +114,6 @@ impl AdminDoor {
             }
         }
         if age.is_none_or(|age| age >= RATE_OVER) {
-            let is_usable = age.is_none_or(|age| age <= LOOK_KEPT);
-            if !is_usable {
-                let forget = |report: &mut Report| {
-                    (report.rate_per_second, report.seconds_left) = (None, None);
-                };
-                reports.iter_mut().for_each(forget);
-            }
             *earlier = Some((Instant::now(), reports.clone()));
         }
         Ok(reports)

@@ -3,7 +3,8 @@
 //! Invariant: live means that the process answers; a role is ready if each check that it depends on
 //! passes within a second. Without a role, `/readyz` answers for the process: a failed check that
 //! only reading depends on makes the process *degraded*, and never takes the command door out of
-//! rotation. Deliberately absent: the checks and metrics themselves, which the serving program
+//! rotation; in a process without the command door, the same holds of the query door and a failed
+//! check of the projector. Deliberately absent: the checks and metrics themselves, which the serving program
 //! adds.
 
 use std::future::Future;
@@ -204,7 +205,10 @@ async fn ready(
         .map(|role| (role.name().to_owned(), word(works(role)).into()));
     let roles: Map<String, Value> = roles.collect();
     let all_work = asked.iter().all(works);
-    let takes_commands = asked.contains(&Role::CommandApi) && works(&Role::CommandApi);
+    // What clients ask the process for.
+    let door = [Role::CommandApi, Role::QueryApi];
+    let door = door.iter().find(|door| asked.contains(door));
+    let is_served = door.is_some_and(works);
     let (mut checks, mut failed) = (Map::new(), Vec::new());
     for (check, outcome) in &outcomes {
         let shown = match outcome {
@@ -216,7 +220,7 @@ async fn ready(
         };
         checks.insert(check.name.to_owned(), Value::from(shown));
     }
-    if all_work || (parameters.role.is_none() && takes_commands) {
+    if all_work || (parameters.role.is_none() && is_served) {
         let status = if all_work { "ready" } else { "degraded" };
         let body =
             json!({"status": status, "roles": roles, "checks": checks, "warnings": warnings});
@@ -262,7 +266,8 @@ pub fn fragment() -> Fragment {
         "properties": {
             "status": {"type": "string", "enum": ["ready", "degraded"],
                        "description": "`degraded`: the process takes commands, and a role that \
-                                       only reads fails."},
+                                       only reads fails; without the role command-api: it answers \
+                                       queries, and another role fails."},
             "roles": by_name("For each role: `ready`, or why it is not."),
             "checks": by_name("For each check: `ready`, or why it failed."),
             "warnings": {"type": "array", "items": {"type": "string"},
@@ -276,8 +281,8 @@ pub fn fragment() -> Fragment {
         "name": "role",
         "in": "query",
         "description": "The role to ask about. Without it, the answer is about the process, which \
-                        is `degraded` (with 200) as long as it takes commands and only reading \
-                        fails. `all` asks about every role.",
+                        is `degraded` (with 200) as long as it takes commands (or, without that \
+                        role, answers queries) and only the rest fails. `all` asks about every role.",
         "schema": {"type": "string", "enum": ["command-api", "projector", "query-api", "all"]},
     });
     let mut fragment = Fragment::of(DOOR, &[]);
@@ -309,7 +314,8 @@ pub fn fragment() -> Fragment {
                 "For a load balancer: send a role's requests here only while it is ready.",
             ),
             answer(
-                "The role is ready; without `role`, the process takes commands.",
+                "The role is ready; without `role`, the process takes commands or, without that \
+                 role, answers queries.",
                 "application/json",
                 openapi::schema_ref("Ready"),
             ),
@@ -422,6 +428,23 @@ mod tests {
         });
         assert_eq!(ask(away.clone(), "/readyz").await.0, 503);
         assert_eq!(ask(away, "/readyz?role=query-api").await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn a_projection_that_stopped_never_takes_the_query_door_out_of_rotation() {
+        let health = Health::new([Role::Projector, Role::QueryApi], String::new)
+            .check("projecting", &[Role::Projector], || async {
+                Err("projection daily_sales is stuck in partition 1".to_owned())
+            })
+            .check("postgres", &[Role::QueryApi], || async { Ok(()) });
+        let (status, body) = ask(health.clone(), "/readyz").await;
+        assert_eq!(status, 200);
+        assert!(body.contains(r#""status":"degraded""#), "{body}");
+        assert!(
+            body.contains("daily_sales is stuck in partition 1"),
+            "{body}"
+        );
+        assert_eq!(ask(health, "/readyz?role=projector").await.0, 503);
     }
 
     #[tokio::test]

@@ -19,6 +19,7 @@ pub(crate) mod sampler;
 pub(crate) mod share;
 pub(crate) mod status;
 pub(crate) mod supervisor;
+pub(crate) mod troubles;
 pub(crate) mod upgrade;
 pub(crate) mod verifying;
 pub(crate) mod versions;

@@ -57,7 +57,8 @@ const FINISH_WAIT: Duration = Duration::from_secs(1);
 const START_PATIENCE: Duration = Duration::from_secs(30);
 /// The pause between two such tries.
 const START_RETRY_EVERY: Duration = Duration::from_millis(500);
-/// How long a process that already takes commands waits for the read side before it reports ready.
+/// How long a process waits for the read side before it reports ready, if it takes commands already or
+/// has not that role.
 /// A stopped read model or an unreachable Postgres must not prevent the start.
 const READING_WAIT: Duration = Duration::from_secs(15);
 /// How often the log says why the process is not ready.
@@ -295,7 +296,8 @@ impl Node {
     }
 
     /// Waits until every part is ready, and logs the reason for the wait from time to time. A node
-    /// that takes commands waits at most `READING_WAIT` for what only reading needs. Returns
+    /// that takes commands, or has not that role, waits at most `READING_WAIT` for what only reading
+    /// needs: a stopped read model must not keep the others from being read. Returns
     /// `false` if the request to stop came first.
     pub async fn ready(&self, stop: &Stop) -> bool {
         let mut told_at = tokio::time::Instant::now();
@@ -305,14 +307,12 @@ impl Node {
                 supervisor::tell(&[supervisor::State::Ready]);
                 return true;
             };
-            if self
-                .engine
-                .as_ref()
-                .is_some_and(|engine| engine.readiness().is_ok())
-            {
+            let engine = self.engine.as_ref();
+            let is_writing = engine.is_none_or(|engine| engine.readiness().is_ok());
+            if is_writing && self.watch.verdict().is_ok() {
                 let since = *takes_since.get_or_insert_with(tokio::time::Instant::now);
                 if since.elapsed() >= READING_WAIT {
-                    tracing::warn!(reason, "the node takes commands; reading is not ready yet");
+                    tracing::warn!(reason, "reading is not ready yet; the rest is");
                     supervisor::tell(&[supervisor::State::Ready]);
                     return true;
                 }

@@ -183,13 +183,18 @@ fn health_of(parts: &Parts<'_>, query: Option<QueryDoor>) -> Result<Health, Fail
         });
     };
     if parts.roles.projector {
-        let projector = Arc::clone(reading.projector);
+        let (projector, sampler) = (Arc::clone(reading.projector), Arc::clone(reading.sampler));
         health = health.check("projecting", &[Role::Projector], move || {
-            let projector = Arc::clone(&projector);
+            let (projector, sampler) = (Arc::clone(&projector), Arc::clone(&sampler));
             async move {
+                let mut problems = sampler.stuck();
                 match &*projector.lock().await {
-                    Some(projector) => projector.ready(),
-                    None => Err("stopping".to_owned()),
+                    Some(projector) => problems.extend(projector.ready().err()),
+                    None => problems.push("stopping".to_owned()),
+                }
+                match problems.is_empty() {
+                    true => Ok(()),
+                    false => Err(problems.join("; ")),
                 }
             }
         });

@@ -14,6 +14,7 @@ use metrics::{counter, gauge, histogram};
 use position::Partition;
 
 use crate::declare::projection::Projection;
+use crate::run::report::judge::ReportState;
 use crate::store::write::Folded;
 
 // The figures are for display: the precision that a float loses on a large count does not matter.
@@ -101,6 +102,17 @@ pub(crate) fn place(projection: &str, partition: Partition, gap: u64, lag: Durat
 pub(crate) fn stopped_partitions(projection: &str, partitions: usize) {
     gauge!("annals_projection_stopped_partitions", "projection" => projection.to_owned())
         .set(float(partitions as u64));
+}
+
+/// Sets which state a live read model is in; none if it is gone.
+pub(crate) fn state(projection: &str, state: Option<ReportState>) {
+    for each in ReportState::OF_LIVE {
+        let labels = [
+            ("projection", projection.to_owned()),
+            ("state", each.as_str().to_owned()),
+        ];
+        gauge!("annals_projection_state", &labels).set(float(u64::from(state == Some(each))));
+    }
 }
 
 /// Sets the age of the values of gap and lag.

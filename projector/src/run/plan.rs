@@ -68,7 +68,9 @@ pub(crate) fn held(look: &Look, own: Uuid) -> BTreeSet<Pair> {
 }
 
 /// The lanes for what a process holds and should hold: generations that are level share one, and
-/// each of those in `apart` has its own. The partitions of a lane are divided among `tasks` tasks.
+/// each of those in `apart` has its own. The partitions of a lane are divided among `tasks` tasks;
+/// one that is apart has one task, so that a fault which meets all of them, such as a full disk,
+/// does not use up the connections of Postgres.
 pub(crate) fn lanes(
     look: &Look,
     pairs: &BTreeSet<Pair>,
@@ -106,6 +108,8 @@ pub(crate) fn lanes(
                 .push(partition);
         }
         for (generations, partitions) in by_generations {
+            let is_apart = generations.iter().all(|id| apart.contains(id));
+            let tasks = if is_apart { 1 } else { tasks };
             for partitions in divided(&partitions, tasks) {
                 lanes.insert(LaneSpec {
                     generations: generations.clone(),

@@ -7,70 +7,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use chrono::{DateTime, Utc};
 use event_log::commit::Commit;
 use event_log::log::{Bounds, EventLog};
 use kernel::Timestamp;
 use position::{Offset, Partition, Position};
 use serde::Serialize;
-use sqlx::postgres::PgRow;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
-use crate::declare::model::models_of;
 use crate::declare::projection::Projection;
 use crate::error::RuntimeError;
 use crate::run::projector::connect_options;
 use crate::run::{measure, next};
 use crate::store::compare::Comparison;
-use crate::store::generation::rule_of;
-use crate::store::{checkpoint, held};
+use crate::store::held;
 
-/// A projection that is so far behind, in seconds, is shown as behind.
-const BEHIND_FROM_SECONDS: f64 = 5.0;
-/// A projection that has something to take up and has not moved for so long, in seconds, is stuck.
-const STUCK_FROM_SECONDS: f64 = 10.0;
+pub(crate) mod judge;
+mod stored;
 
-/// The state of a projection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReportState {
-    /// It is current.
-    Live,
-    /// It takes up records, and lacks some.
-    Behind,
-    /// It has something to take up, and does not move.
-    Stuck,
-    /// It goes on, without some streams.
-    Parked,
-    /// An operator paused it.
-    Paused,
-    /// It stopped in some partition.
-    Stopped,
-    /// Its rows were made by another rule than this program's.
-    Outdated,
-    /// No process has made its tables yet.
-    Absent,
-    /// Postgres has it, and this program does not.
-    Unknown,
-}
-
-impl ReportState {
-    /// Its name in tables.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Live => "live",
-            Self::Behind => "behind",
-            Self::Stuck => "stuck",
-            Self::Parked => "parked",
-            Self::Paused => "paused",
-            Self::Stopped => "stopped",
-            Self::Outdated => "outdated",
-            Self::Absent => "absent",
-            Self::Unknown => "unknown",
-        }
-    }
-}
+pub use judge::ReportState;
+use judge::{judge, name_event};
+use stored::{generation_of, operators, places};
 
 /// How one projection is doing.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -96,7 +52,7 @@ pub struct Report {
     pub parked_streams: i64,
     /// Whether an operator paused it.
     pub paused: Option<Paused>,
-    /// Why it does not move, if it does not.
+    /// Why it does not move, if it does not, or what it could not take up last.
     pub error: Option<ReportError>,
     /// What an operator can do next, if versions stand beside each other.
     pub next: Option<String>,
@@ -115,7 +71,7 @@ pub struct Paused {
     pub reason: String,
 }
 
-/// Why a projection does not move.
+/// Why a projection does not move, or what it could not take up last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReportError {
     /// Since when, if that is known.
@@ -124,6 +80,12 @@ pub struct ReportError {
     pub partition: Option<Partition>,
     /// At which record, if one record is the cause.
     pub offset: Option<Offset>,
+    /// The tenant of the record's stream, if that is known.
+    pub tenant: Option<String>,
+    /// The record's stream, if that is known.
+    pub stream: Option<String>,
+    /// The type of the event that is the cause, if that is known.
+    pub event_type: Option<String>,
     /// Why.
     pub reason: String,
     /// What to do.
@@ -169,8 +131,14 @@ pub struct PartitionReport {
     /// How long the first record that it lacks has been in the log, in seconds; 0 if none is
     /// missing.
     pub lag_seconds: Option<f64>,
+    /// How many records it takes up in a second; absent if it was not observed.
+    pub rate_per_second: Option<f64>,
+    /// In how many seconds it is current, at that rate.
+    pub seconds_left: Option<f64>,
     /// The process that takes it up.
     pub owner: Option<Owner>,
+    /// Why that process cannot go on now; it tries again by itself.
+    pub trouble: Option<String>,
     /// Why it stopped here.
     pub stopped: Option<String>,
     /// How long ago it moved, in seconds; absent: it never did.
@@ -188,29 +156,33 @@ pub struct Owner {
 }
 
 impl Report {
-    /// Adds what two observations tell: the rate, and when the projection is current.
+    /// Adds what two observations tell: the rates, and when all is current.
     pub fn observe(&mut self, earlier: &Self, seconds: f64) {
-        let position = |report: &Self| -> Option<f64> {
-            let generation = report.front()?;
-            let positions = generation.partitions.iter().map(|p| p.offset);
-            let read = positions.map(|offset| offset.map_or(0, |offset| offset.0 + 1));
-            Some(float(read.sum()))
-        };
-        let same = |a: Option<&GenerationReport>, b: Option<&GenerationReport>| {
-            a.map(|g| g.number) == b.map(|g| g.number)
-        };
-        if let (Some(now), Some(then)) = (position(self), position(earlier))
-            && same(self.front(), earlier.front())
-            && seconds > 0.0
-        {
-            let rate = ((now - then) / seconds).max(0.0);
-            self.rate_per_second = Some(rate);
-            let gaps = self
-                .front()
-                .map(|g| g.partitions.iter().filter_map(|p| p.gap));
-            let gap = float(gaps.map_or(0, Iterator::sum));
-            self.seconds_left = (rate > 0.0).then_some(gap / rate);
+        if seconds <= 0.0 {
+            return;
         }
+        for generation in &mut self.generations {
+            let mut others = earlier.generations.iter();
+            let Some(then) = others.find(|other| other.number == generation.number) else {
+                continue;
+            };
+            for place in &mut generation.partitions {
+                let mut others = then.partitions.iter();
+                let Some(then) = others.find(|other| other.partition == place.partition) else {
+                    continue;
+                };
+                let read = |offset: Option<Offset>| offset.map_or(0, |offset| offset.0 + 1);
+                let records = read(place.offset).saturating_sub(read(then.offset));
+                let rate = float(records) / seconds;
+                place.rate_per_second = Some(rate);
+                place.seconds_left = place.gap.and_then(|gap| left(gap, rate));
+            }
+        }
+        let Some(front) = self.front() else {
+            return;
+        };
+        let (rate, left) = (front.rate_per_second(), front.seconds_left());
+        (self.rate_per_second, self.seconds_left) = (rate, left);
     }
 
     /// The generation whose progress matters: the one that is being built, else the live one.
@@ -218,6 +190,37 @@ impl Report {
     pub fn front(&self) -> Option<&GenerationReport> {
         let of = |state: &str| self.generations.iter().find(|g| g.state == state);
         of("building").or_else(|| of("live"))
+    }
+}
+
+impl GenerationReport {
+    /// How many records it takes up in a second, in all partitions; absent if it was not observed.
+    #[must_use]
+    pub fn rate_per_second(&self) -> Option<f64> {
+        self.partitions
+            .iter()
+            .map(|place| place.rate_per_second)
+            .sum()
+    }
+
+    /// In how many seconds it is current, at that rate.
+    #[must_use]
+    pub fn seconds_left(&self) -> Option<f64> {
+        left(self.gap()?, self.rate_per_second()?)
+    }
+
+    /// The number of records that it lacks, in all partitions.
+    #[must_use]
+    pub fn gap(&self) -> Option<u64> {
+        self.partitions.iter().map(|place| place.gap).sum()
+    }
+}
+
+/// In how many seconds so many records are taken up; absent if none is.
+fn left(gap: u64, rate_per_second: f64) -> Option<f64> {
+    match gap {
+        0 => Some(0.0),
+        _ => (rate_per_second > 0.0).then(|| float(gap) / rate_per_second),
     }
 }
 
@@ -327,6 +330,9 @@ async fn report_of(
     for (name, report) in &mut reports {
         let declared = projections.iter().find(|p| p.name() == name);
         judge(report, declared, rules.get(name).map(String::as_str));
+        if let (Some(log), Some(error)) = (log, &mut report.error) {
+            name_event(log, error).await;
+        }
     }
     Ok(reports.into_values().collect())
 }
@@ -346,232 +352,5 @@ fn empty(name: &str, state: ReportState) -> Report {
         error: None,
         next: None,
         generations: Vec::new(),
-    }
-}
-
-fn moment(row: &PgRow, column: &str) -> Result<Option<Timestamp>, sqlx::Error> {
-    let at: Option<DateTime<Utc>> = row.try_get(column)?;
-    let at = at.map(Timestamp::from_utc).transpose();
-    at.map_err(|_| sqlx::Error::Decode("a moment of the years 1 to 9999".into()))
-}
-
-fn comparison(row: &PgRow, column: &str) -> Result<Option<Comparison>, sqlx::Error> {
-    let text: Option<String> = row.try_get(column)?;
-    let read = |text: String| serde_json::from_str(&text);
-    let found = text.map(read).transpose();
-    found.map_err(|error| sqlx::Error::Decode(Box::new(error)))
-}
-
-fn generation_of(row: &PgRow) -> Result<GenerationReport, sqlx::Error> {
-    let created_at = moment(row, "created_at")?;
-    Ok(GenerationReport {
-        number: row.try_get("generation")?,
-        version: row.try_get("version")?,
-        state: row.try_get("state")?,
-        created_at: created_at.ok_or_else(|| sqlx::Error::ColumnNotFound("created_at".into()))?,
-        keep_until: moment(row, "keep_until")?,
-        comparison: comparison(row, "comparison")?,
-        verified_at: moment(row, "verified_at")?,
-        verified: comparison(row, "verified")?,
-        partitions: Vec::new(),
-    })
-}
-
-/// Fills in the partitions of each generation.
-async fn places(
-    connection: &mut PgConnection,
-    bounds: &BTreeMap<Partition, Bounds>,
-    reports: &mut BTreeMap<String, Report>,
-) -> Result<(), RuntimeError> {
-    let leases = "SELECT l.projection, l.generation, l.partition, m.member::text, m.name \
-                  FROM annals.lease AS l JOIN annals.member AS m USING (member)";
-    let leases: Vec<(String, i32, i32, String, String)> = sqlx::query_as(leases)
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(failed())?;
-    let stops = "SELECT projection, generation, partition, \"offset\", reason, stopped_at \
-                 FROM annals.stop ORDER BY partition";
-    let stops = sqlx::query(stops)
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(failed())?;
-    let idle = "SELECT projection, generation, partition, \
-                    extract(epoch FROM clock_timestamp() - updated_at)::float8 \
-                FROM annals.checkpoint";
-    let idle: Vec<(String, i32, i32, f64)> = sqlx::query_as(idle)
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(failed())?;
-    for (name, report) in reports.iter_mut() {
-        for generation in &mut report.generations {
-            let of =
-                |projection: &str, number: i32| projection == name && number == generation.number;
-            let checkpoints = checkpoint::load(connection, name, generation.number).await?;
-            let mut partitions: Vec<Partition> = bounds.keys().copied().collect();
-            partitions.extend(checkpoints.keys());
-            partitions.sort_unstable();
-            partitions.dedup();
-            for partition in partitions {
-                let at = checkpoints.get(&partition);
-                let ends = bounds.get(&partition).copied();
-                let number = partition.0.cast_signed();
-                let owner = leases.iter().find(|l| of(&l.0, l.1) && l.2 == number);
-                let idle = idle.iter().find(|i| of(&i.0, i.1) && i.2 == number);
-                generation.partitions.push(PartitionReport {
-                    partition,
-                    position: at.map_or(Position(0), |c| c.position),
-                    offset: at.map(|c| c.offset),
-                    head: ends.map(|bounds| bounds.end),
-                    gap: ends.map(|bounds| measure::gap(bounds, at)),
-                    lag_seconds: ends.map(|bounds| measure::lag_seconds(bounds, at)),
-                    owner: owner.map(|lease| Owner {
-                        member: lease.3.clone(),
-                        name: lease.4.clone(),
-                    }),
-                    stopped: None,
-                    idle_seconds: idle.map(|idle| idle.3),
-                });
-            }
-        }
-    }
-    for row in &stops {
-        stopped(row, reports).map_err(failed())?;
-    }
-    Ok(())
-}
-
-fn stopped(row: &PgRow, reports: &mut BTreeMap<String, Report>) -> Result<(), sqlx::Error> {
-    let name: String = row.try_get("projection")?;
-    let number: i32 = row.try_get("generation")?;
-    let partition = Partition(row.try_get::<i32, _>("partition")?.cast_unsigned());
-    let offset: Option<i64> = row.try_get("offset")?;
-    let reason: String = row.try_get("reason")?;
-    let at = moment(row, "stopped_at")?;
-    let Some(report) = reports.get_mut(&name) else {
-        return Ok(());
-    };
-    let mut of = report.generations.iter_mut();
-    if let Some(generation) = of.find(|g| g.number == number) {
-        let mut of = generation.partitions.iter_mut();
-        if let Some(place) = of.find(|place| place.partition == partition) {
-            place.stopped = Some(reason.clone());
-        }
-        if generation.state != "retired" {
-            report.error.get_or_insert(ReportError {
-                at,
-                partition: Some(partition),
-                offset: offset.map(|offset| Offset(offset.cast_unsigned())),
-                reason,
-                remedy: format!("remove the cause, then run: annals projections resume {name}"),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Fills in what operators did, and what is parked.
-async fn operators(
-    connection: &mut PgConnection,
-    reports: &mut BTreeMap<String, Report>,
-) -> Result<(), RuntimeError> {
-    let pauses = "SELECT projection, paused_at, paused_by, reason FROM annals.pause";
-    let pauses = sqlx::query(pauses)
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(failed())?;
-    for row in &pauses {
-        let name: String = row.try_get("projection").map_err(failed())?;
-        let paused = moment(row, "paused_at").map_err(failed())?.map(|at| {
-            Ok::<_, sqlx::Error>(Paused {
-                at,
-                by: row.try_get("paused_by")?,
-                reason: row.try_get("reason")?,
-            })
-        });
-        if let Some(report) = reports.get_mut(&name) {
-            report.paused = paused.transpose().map_err(failed())?;
-        }
-    }
-    let parked = "SELECT p.projection, count(*) FROM annals.parked AS p \
-                  JOIN annals.generation AS g USING (projection, generation) \
-                  WHERE g.state = 'live' GROUP BY 1";
-    let parked: Vec<(String, i64)> = sqlx::query_as(parked)
-        .fetch_all(connection)
-        .await
-        .map_err(failed())?;
-    for (name, count) in parked {
-        if let Some(report) = reports.get_mut(&name) {
-            report.parked_streams = count;
-        }
-    }
-    Ok(())
-}
-
-/// Decides what state a projection is in.
-fn judge(report: &mut Report, declared: Option<&Arc<dyn Projection>>, live_rule: Option<&str>) {
-    if let (Some(declared), None) = (declared, live_rule) {
-        report.tables = models_of(&**declared)
-            .iter()
-            .map(|model| model.name.to_owned())
-            .collect();
-        return;
-    }
-    let Some(live) = report.generations.iter().find(|g| g.state == "live") else {
-        return;
-    };
-    let places = &live.partitions;
-    report.gap = places.iter().map(|place| place.gap).sum();
-    let lags = places.iter().filter_map(|place| place.lag_seconds);
-    report.lag_seconds = lags.max_by(f64::total_cmp);
-    let Some(declared) = declared else {
-        return;
-    };
-    let lacks = |place: &&PartitionReport| place.gap.is_some_and(|gap| gap > 0);
-    let is_idle = |place: &PartitionReport| {
-        let waits = place
-            .lag_seconds
-            .is_some_and(|lag| lag >= STUCK_FROM_SECONDS);
-        waits
-            && place
-                .idle_seconds
-                .is_none_or(|idle| idle >= STUCK_FROM_SECONDS)
-    };
-    let is_stuck = places.iter().filter(lacks).any(is_idle);
-    let is_behind = report
-        .lag_seconds
-        .is_some_and(|lag| lag >= BEHIND_FROM_SECONDS);
-    let is_stopped = places.iter().any(|place| place.stopped.is_some());
-    report.state = if live_rule != Some(rule_of(&**declared).as_str()) {
-        ReportState::Outdated
-    } else if report.paused.is_some() {
-        ReportState::Paused
-    } else if is_stopped {
-        ReportState::Stopped
-    } else if is_stuck {
-        ReportState::Stuck
-    } else if report.parked_streams > 0 {
-        ReportState::Parked
-    } else if is_behind {
-        ReportState::Behind
-    } else {
-        ReportState::Live
-    };
-    if is_stuck && report.error.is_none() {
-        let owned = places.iter().any(|place| place.owner.is_some());
-        report.error = Some(ReportError {
-            at: None,
-            partition: None,
-            offset: None,
-            reason: match owned {
-                true => "it has records to take up and does not move".to_owned(),
-                false => "no process takes it up".to_owned(),
-            },
-            remedy: match owned {
-                true => "see the log of the process that holds it, and what holds locks in \
-                         Postgres (pg_locks)"
-                    .to_owned(),
-                false => "start a process with the role projector".to_owned(),
-            },
-        });
     }
 }

@@ -4,10 +4,10 @@
 //! A projector whose transaction hangs, or that cannot reach Postgres, cannot say how far it is
 //! behind. So a separate task reads the log's ends and the durable checkpoints. Invariant: if a
 //! value cannot be read now, its last known value counts, so that lag grows while the log or
-//! Postgres does not answer. A sample costs one request for each partition and two queries to
+//! Postgres does not answer. A sample costs one request for each partition and a few small queries to
 //! Postgres, every [`SAMPLE_EVERY`]. Deliberately absent: any influence on what is projected.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use crate::error::RuntimeError;
 use crate::run::measure;
 use crate::run::projector::query_options;
+use crate::run::report::judge::{ReportState, Signs, is_stuck};
 use crate::store::stops;
 
 /// The interval between samples.
@@ -41,6 +42,8 @@ pub struct Freshness {
     pub gap: u64,
     /// The number of partitions in which it has stopped.
     pub stopped_partitions: usize,
+    /// The partitions in which it has records to take up and does not move.
+    pub stuck: Vec<Partition>,
 }
 
 /// The place of a live read model in a partition.
@@ -57,6 +60,8 @@ struct At {
 struct Watched {
     at: At,
     gap: u64,
+    /// When it was first seen at its place.
+    moved: Option<Instant>,
     /// Ends of the log that the rows do not reach, each with the time at which it was first seen;
     /// no time: the first sample already found it.
     ends: VecDeque<(Offset, Option<Instant>)>,
@@ -64,7 +69,11 @@ struct Watched {
 
 impl Watched {
     fn take(&mut self, bounds: Bounds, at: Option<At>, is_first: bool, now: Instant) {
+        let before = self.at.next;
         self.at = at.unwrap_or(self.at);
+        if is_first || self.at.next != before {
+            self.moved = Some(now);
+        }
         let next = self.at.next.max(bounds.first);
         self.gap = bounds.end.0.saturating_sub(next.0);
         while self.ends.front().is_some_and(|(end, _)| *end <= next) {
@@ -100,10 +109,31 @@ impl Watched {
     }
 }
 
+impl Watched {
+    fn is_stuck(&self, began: Instant, now: Instant, wall: SystemTime) -> bool {
+        let idle = self.moved.map(|at| now.saturating_duration_since(at));
+        let lag = self.lag(began, now, wall).as_secs_f64();
+        self.gap > 0 && is_stuck(lag, idle.unwrap_or_default().as_secs_f64())
+    }
+}
+
 /// The state of the live read models in Postgres.
+#[derive(Default)]
 struct Answered {
     places: BTreeMap<String, BTreeMap<Partition, At>>,
+    held: Held,
+}
+
+/// What holds the live read models up, other than work.
+#[derive(Clone, Default)]
+struct Held {
+    /// In how many partitions each has stopped.
     stopped: BTreeMap<String, usize>,
+    paused: BTreeSet<String>,
+    /// Those that have parked streams.
+    parked: BTreeSet<String>,
+    /// Why a process cannot go on with one in a partition.
+    troubles: BTreeMap<(String, Partition), String>,
 }
 
 /// What is known of all live read models.
@@ -111,7 +141,9 @@ struct Samples {
     began: Instant,
     bounds: BTreeMap<Partition, Bounds>,
     watched: BTreeMap<String, BTreeMap<Partition, Watched>>,
-    stopped: BTreeMap<String, usize>,
+    held: Held,
+    /// Read models that are gone, and whose last values must not stay.
+    gone: BTreeMap<String, BTreeSet<Partition>>,
     /// When the log and Postgres last both answered completely.
     whole_at: Instant,
 }
@@ -122,7 +154,8 @@ impl Samples {
             began: now,
             bounds: BTreeMap::new(),
             watched: BTreeMap::new(),
-            stopped: BTreeMap::new(),
+            held: Held::default(),
+            gone: BTreeMap::new(),
             whole_at: now,
         }
     }
@@ -141,12 +174,18 @@ impl Samples {
         self.bounds.extend(bounds);
         let mut places = None;
         if let Some(answered) = answered {
-            self.watched
-                .retain(|name, _| answered.places.contains_key(name));
+            self.watched.retain(|name, partitions| {
+                let is_there = answered.places.contains_key(name);
+                if !is_there {
+                    let partitions = partitions.keys().copied().collect();
+                    self.gone.insert(name.clone(), partitions);
+                }
+                is_there
+            });
             for name in answered.places.keys() {
                 self.watched.entry(name.clone()).or_default();
             }
-            self.stopped = answered.stopped;
+            self.held = answered.held;
             places = Some(answered.places);
         }
         for (name, partitions) in &mut self.watched {
@@ -161,23 +200,71 @@ impl Samples {
     }
 
     fn of(&self, projection: &str, now: Instant, wall: SystemTime) -> Option<Freshness> {
-        let partitions = self.watched.get(projection)?.values();
-        let lags = partitions.clone().map(|one| one.lag(self.began, now, wall));
+        let watched = self.watched.get(projection)?;
+        let lags = watched.values().map(|one| one.lag(self.began, now, wall));
+        let stuck = watched
+            .iter()
+            .filter(|(_, one)| one.is_stuck(self.began, now, wall));
+        let stopped = self.held.stopped.get(projection).copied();
         Some(Freshness {
             lag: lags.max().unwrap_or_default(),
-            gap: partitions.map(|one| one.gap).sum(),
-            stopped_partitions: self.stopped.get(projection).copied().unwrap_or_default(),
+            gap: watched.values().map(|one| one.gap).sum(),
+            stopped_partitions: stopped.unwrap_or_default(),
+            stuck: stuck.map(|(partition, _)| *partition).collect(),
         })
     }
 
-    fn show(&self, now: Instant, wall: SystemTime) {
+    fn state_of(&self, projection: &str, freshness: &Freshness) -> ReportState {
+        ReportState::of(&Signs {
+            is_paused: self.held.paused.contains(projection),
+            is_stopped: freshness.stopped_partitions > 0,
+            is_stuck: !freshness.stuck.is_empty(),
+            is_parked: self.held.parked.contains(projection),
+            lag_seconds: freshness.lag.as_secs_f64(),
+        })
+    }
+
+    /// What is stuck, as sentences.
+    fn stuck(&self, now: Instant, wall: SystemTime) -> Vec<String> {
+        let mut said = Vec::new();
+        for projection in self.watched.keys() {
+            let Some(freshness) = self.of(projection, now, wall) else {
+                continue;
+            };
+            if self.state_of(projection, &freshness) != ReportState::Stuck {
+                continue;
+            }
+            for partition in freshness.stuck {
+                let trouble = self.held.troubles.get(&(projection.clone(), partition));
+                let why = trouble.map_or_else(
+                    || "it has records to take up and does not move".to_owned(),
+                    Clone::clone,
+                );
+                said.push(format!(
+                    "projection {projection} is stuck in partition {partition}: {why}"
+                ));
+            }
+        }
+        said
+    }
+
+    fn show(&mut self, now: Instant, wall: SystemTime) {
         for (projection, partitions) in &self.watched {
             for (&partition, one) in partitions {
                 let lag = one.lag(self.began, now, wall);
                 measure::place(projection, partition, one.gap, lag);
             }
-            let stopped = self.stopped.get(projection).copied().unwrap_or_default();
-            measure::stopped_partitions(projection, stopped);
+            if let Some(freshness) = self.of(projection, now, wall) {
+                measure::stopped_partitions(projection, freshness.stopped_partitions);
+                measure::state(projection, Some(self.state_of(projection, &freshness)));
+            }
+        }
+        for (projection, partitions) in std::mem::take(&mut self.gone) {
+            for partition in partitions {
+                measure::place(&projection, partition, 0, Duration::ZERO);
+            }
+            measure::stopped_partitions(&projection, 0);
+            measure::state(&projection, None);
         }
         measure::sampled(now.saturating_duration_since(self.whole_at));
     }
@@ -205,6 +292,13 @@ impl Sampler {
     #[must_use]
     pub fn freshness(&self, projection: &str) -> Option<Freshness> {
         lock(&self.samples).of(projection, Instant::now(), SystemTime::now())
+    }
+
+    /// The live read models that have records to take up and do not move, each with its partition
+    /// and the reason; empty if there is none.
+    #[must_use]
+    pub fn stuck(&self) -> Vec<String> {
+        lock(&self.samples).stuck(Instant::now(), SystemTime::now())
     }
 }
 
@@ -299,8 +393,40 @@ async fn read(connection: &mut PgConnection) -> Result<Answered, RuntimeError> {
         };
         read().map_err(failed())?;
     }
-    let stopped = stops::counts(connection).await?;
-    Ok(Answered { places, stopped })
+    let held = Held {
+        stopped: stops::counts(connection).await?,
+        ..held(connection).await.map_err(failed())?
+    };
+    Ok(Answered { places, held })
+}
+
+const PARKED: &str = "SELECT g.projection FROM annals.generation AS g WHERE g.state = 'live' \
+    AND EXISTS (SELECT FROM annals.parked AS p \
+        WHERE p.projection = g.projection AND p.generation = g.generation)";
+const TROUBLES: &str = "SELECT l.projection, l.partition, l.trouble FROM annals.lease AS l \
+    JOIN annals.generation AS g USING (projection, generation) \
+    WHERE g.state = 'live' AND l.trouble IS NOT NULL";
+
+async fn held(connection: &mut PgConnection) -> Result<Held, sqlx::Error> {
+    let paused: Vec<String> = sqlx::query_scalar("SELECT projection FROM annals.pause")
+        .fetch_all(&mut *connection)
+        .await?;
+    let parked: Vec<String> = sqlx::query_scalar(PARKED)
+        .fetch_all(&mut *connection)
+        .await?;
+    let troubles: Vec<(String, i32, String)> =
+        sqlx::query_as(TROUBLES).fetch_all(&mut *connection).await?;
+    let troubles = troubles
+        .into_iter()
+        .map(|(projection, partition, trouble)| {
+            ((projection, Partition(partition.cast_unsigned())), trouble)
+        });
+    Ok(Held {
+        stopped: BTreeMap::new(),
+        paused: paused.into_iter().collect(),
+        parked: parked.into_iter().collect(),
+        troubles: troubles.collect(),
+    })
 }
 
 #[cfg(test)]
@@ -322,7 +448,7 @@ mod tests {
         let own = BTreeMap::from([(FIRST, at)]);
         Some(Answered {
             places: BTreeMap::from([("sales".to_owned(), own)]),
-            stopped: BTreeMap::new(),
+            held: Held::default(),
         })
     }
 
@@ -353,6 +479,37 @@ mod tests {
         assert_eq!(behind(&samples, at(50)), (25, 20));
         samples.take(ends_at(40), 1, standing(40), at(60));
         assert_eq!(behind(&samples, at(99)), (0, 0));
+    }
+
+    #[test]
+    fn stuck_is_what_has_records_to_take_up_and_does_not_move() {
+        let began = Instant::now();
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut samples = Samples::new(began);
+        let state = |samples: &Samples, seconds| {
+            let freshness = samples.of("sales", at(seconds), wall).unwrap();
+            samples.state_of("sales", &freshness)
+        };
+        samples.take(ends_at(10), 1, standing(10), at(0));
+        assert_eq!(
+            state(&samples, 100),
+            ReportState::Live,
+            "nothing is missing"
+        );
+        samples.take(ends_at(90), 1, standing(10), at(100));
+        assert_eq!(state(&samples, 109), ReportState::Behind);
+        assert_eq!(state(&samples, 110), ReportState::Stuck);
+        let said = samples.stuck(at(110), wall).concat();
+        assert!(said.contains("sales is stuck in partition 0"), "{said}");
+        // It is as late as before, but it moves.
+        samples.take(ends_at(90), 1, standing(11), at(112));
+        assert_eq!(state(&samples, 121), ReportState::Behind);
+        let mut paused = standing(11).unwrap();
+        paused.held.paused.insert("sales".to_owned());
+        samples.take(ends_at(90), 1, Some(paused), at(150));
+        assert_eq!(state(&samples, 150), ReportState::Paused);
+        assert_eq!(samples.stuck(at(150), wall), Vec::<String>::new());
     }
 
     #[test]

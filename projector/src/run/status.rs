@@ -130,6 +130,10 @@ impl Shown {
         };
     }
 
+    pub(crate) fn trouble_of(&self, generation: &GenerationId) -> Option<String> {
+        self.lock().troubles.get(generation).cloned()
+    }
+
     pub(crate) fn is_troubled(&self, generation: &GenerationId) -> bool {
         self.lock().troubles.contains_key(generation)
     }

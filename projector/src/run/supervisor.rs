@@ -25,6 +25,7 @@ use crate::run::lane::{Lane, Told};
 use crate::run::plan::{self, LaneSpec};
 use crate::run::share::{LiveWork, Share};
 use crate::run::status::{Shown, StatusBoard, TaskState};
+use crate::run::troubles::Troubles;
 use crate::run::upgrade::{NewVersion, Upgrades};
 use crate::store::generation::{self, Generation};
 use crate::store::members::{self, GenerationId, GenerationState, Look, Member, Pair};
@@ -104,6 +105,7 @@ struct Supervisor {
     upgrades: Upgrades,
     live: LiveWork,
     swept_at: Instant,
+    troubles: Troubles,
     tell: mpsc::UnboundedSender<Told>,
     told: mpsc::UnboundedReceiver<Told>,
     shown: Shown,
@@ -177,6 +179,7 @@ async fn session(
         upgrades: Upgrades::default(),
         live: LiveWork::default(),
         swept_at: Instant::now(),
+        troubles: Troubles::default(),
         tell,
         told,
         shown: shown.clone(),
@@ -295,12 +298,33 @@ impl Supervisor {
         members::take(connection, self.own.id, &taken).await?;
         self.conduct(look);
         self.sweep(connection, look).await?;
+        self.meet_troubles(&held);
+        self.troubles.tell(connection, self.own.id).await;
         let by = (self.job.new_version, self.own.name.as_str());
         let upgrades = &mut self.upgrades;
         let said = upgrades.arrange(connection, &self.job.projections, look, by);
         let said = said.await?;
         self.shown.look(look, &self.own, self.lanes_shown(), said);
         Ok(!given.is_empty() || !taken.is_empty())
+    }
+
+    /// Notes why lanes do not go on.
+    fn meet_troubles(&mut self, held: &BTreeSet<Pair>) {
+        for (spec, lane) in &self.lanes {
+            let TaskState::Retrying(reason) = lane.board.read().state else {
+                continue;
+            };
+            for id in &spec.generations {
+                for partition in &spec.partitions {
+                    self.troubles.meet((id.clone(), *partition), &reason);
+                }
+            }
+        }
+        for pair in held {
+            if let Some(reason) = self.shown.trouble_of(&pair.0) {
+                self.troubles.meet(pair.clone(), &reason);
+            }
+        }
     }
 
     /// Conducts the buildings whose rule it has, unless another process does.

@@ -305,6 +305,32 @@ pub(crate) async fn give_back(
     Ok(())
 }
 
+/// Tells all processes why `own` cannot go on with what it holds; what is not named goes on.
+pub(crate) async fn tell_troubles(
+    connection: &mut PgConnection,
+    own: Uuid,
+    troubles: &BTreeMap<Pair, String>,
+) -> Result<(), RuntimeError> {
+    let tell = "UPDATE annals.lease AS l SET trouble = n.trouble \
+                FROM (SELECT o.projection, o.generation, o.partition, t.trouble \
+                    FROM annals.lease AS o LEFT JOIN \
+                        UNNEST($1::text[], $2::int[], $3::int[], $5::text[]) \
+                        AS t(projection, generation, partition, trouble) \
+                    USING (projection, generation, partition) WHERE o.member = $4) AS n \
+                WHERE l.projection = n.projection AND l.generation = n.generation \
+                    AND l.partition = n.partition AND l.member = $4 \
+                    AND l.trouble IS DISTINCT FROM n.trouble";
+    let pairs: BTreeSet<Pair> = troubles.keys().cloned().collect();
+    bind(tell, &pairs, own)
+        .bind(troubles.values().collect::<Vec<_>>())
+        .execute(connection)
+        .await
+        .map_err(RuntimeError::postgres(
+            "tell why a projection does not go on",
+        ))?;
+    Ok(())
+}
+
 /// A statement with pairs as three arrays, and a member.
 fn bind<'q>(
     statement: &'static str,

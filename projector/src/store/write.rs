@@ -189,6 +189,9 @@ pub(crate) async fn hold(
     })
 }
 
+/// The code for a full disk. A table may have a tablespace of its own.
+const DISK_FULL: &str = "53100";
+
 fn is_repeated(error: &sqlx::Error) -> bool {
     let error = error.as_database_error();
     error.is_some_and(sqlx::error::DatabaseError::is_unique_violation)
@@ -261,11 +264,13 @@ fn judge(error: sqlx::Error, place: &str) -> Judged {
     if is_of(&["22", "23", "54"]) {
         return Judged::Final(reason(""));
     }
-    // The connection (08), resources such as the disk (53), an operator's shutdown (57), the system
-    // (58) and Postgres itself (F0, XX) concern every table.
-    if is_of(&["08", "53", "57", "58", "F0", "XX"]) {
+    // The connection (08), memory and connections (53, but for the disk), an operator's shutdown (57P)
+    // and the server's configuration (F0) concern every table.
+    if is_of(&["08", "53", "57P", "F0"]) && code != DISK_FULL {
         return Judged::Postgres(error);
     }
-    // A lock of somebody else, a deadlock, a right that was revoked, a table that was changed.
+    // A lock of somebody else, a deadlock, a right that was revoked, a table that was changed, a
+    // statement that was cancelled or took too long; and what may concern only this table's files: a
+    // full tablespace, a disk that fails (58), a damaged table or index (XX).
     Judged::Now(reason("now "))
 }

@@ -251,6 +251,12 @@ pub const CATALOGUE: &[Metric] = &[
          that moment",
     ),
     gauge(
+        "annals_projection_state",
+        "projection,state",
+        "1 for the state in which a live projection is, in whichever process: live, behind, stuck \
+         (it has records to take up and does not move), parked, paused, stopped",
+    ),
+    gauge(
         "annals_projection_stopped_partitions",
         "projection",
         "partitions in which a projection is stopped, in whichever process",

@@ -84,6 +84,16 @@ async fn a_full_disk_parks_nothing_and_the_rows_are_exact_when_there_is_room_aga
     feed(&scene.engine, 2).await;
     assert!(!level(&scene.log, &scene.url, &read_models()).await);
     nothing_is_parked_or_stopped(&scene).await;
+    until("every process sees the reason", async || {
+        let (log, all) = (&*scene.log.log, read_models());
+        let reports = projector::report(Some(log), &scene.url, &all)
+            .await
+            .unwrap();
+        let errors = reports.iter().filter_map(|report| report.error.as_ref());
+        let mut errors = errors.filter(|error| error.partition.is_some());
+        errors.any(|error| error.reason.contains(FULL))
+    })
+    .await;
     clear(&scene).await;
     scene.ends_well().await;
 }

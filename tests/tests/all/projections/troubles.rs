@@ -193,3 +193,28 @@ async fn commits_that_take_two_seconds_lose_nothing_and_move_no_partition() {
     execute(&scene.url, mend).await;
     scene.ends_well().await;
 }
+
+/// What Postgres says of one statement or of the files of one table: a full tablespace, a limit of
+/// time, a disk that fails, a damaged table or index, and a fault of its own.
+const OF_ONE_TABLE: [&str; 6] = ["53100", "57014", "58030", "XX001", "XX002", "XX000"];
+
+#[tokio::test]
+async fn a_fault_of_one_tables_files_or_statements_holds_up_its_read_model_alone() {
+    let scene = Scene::start().await;
+    let table = table(&scene.url).await;
+    for (seed, code) in (2..).zip(OF_ONE_TABLE) {
+        let fail = format!(
+            "CREATE FUNCTION public.fail() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN RAISE EXCEPTION 'fault {code}' USING ERRCODE = '{code}'; END $$; \
+             CREATE TRIGGER fail BEFORE INSERT ON {table} EXECUTE FUNCTION public.fail()"
+        );
+        execute(&scene.url, &fail).await;
+        feed(&scene.engine, seed).await;
+        scene.others_go_on(&format!("fault {code}")).await;
+        let stopped = "SELECT (SELECT count(*) FROM annals.stop) + \
+                       (SELECT count(*) FROM annals.parked)";
+        assert_eq!(scalar::<i64>(&scene.url, stopped).await, 0, "{code}");
+        execute(&scene.url, "DROP FUNCTION public.fail CASCADE").await;
+    }
+    scene.ends_well().await;
+}
