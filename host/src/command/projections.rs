@@ -8,18 +8,19 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use event_log::log::EventLog;
-use projector::{Actor, Comparison, Operator, Purpose, Reading, Rebuilt, Report};
+use projector::{Actor, Comparison, Operator, Purpose, Reading, Rebuilt};
 use serde::Serialize;
 
 use crate::Domain;
 use crate::exit::{Exit, Failure};
 use crate::logging::talk;
-use crate::node::{Postgres, open_claimed, open_log};
+use crate::node::{Postgres, open_claimed};
 use crate::output;
 use crate::progress::Progress;
 use crate::settings::Settings;
 
 mod help;
+mod list;
 mod verify;
 
 /// What can be done with read models.
@@ -164,173 +165,13 @@ pub(super) async fn run(
     projector::check_declarations(&domain.projections)?;
     let postgres = Postgres::open(settings).await?;
     let outcome = match command {
-        C::List(args) => list(domain, settings, &postgres, &args).await,
+        C::List(args) => list::list(domain, settings, &postgres, &args).await,
         C::Rebuild(args) => rebuild(domain, settings, &postgres, args).await,
         C::Verify(args) => verify::run(domain, settings, &postgres, args).await,
         command => control(domain, settings, &postgres, command).await,
     };
     postgres.close().await;
     outcome
-}
-
-/// A generation of a projection, summed over all partitions.
-#[derive(Serialize)]
-struct Row {
-    projection: String,
-    version: Option<i32>,
-    generation: Option<i32>,
-    state: String,
-    position: u64,
-    gap: Option<u64>,
-    lag_seconds: Option<f64>,
-    parked: i64,
-    processes: usize,
-    error: Option<String>,
-}
-
-const COLUMNS: [&str; 10] = [
-    "projection",
-    "version",
-    "generation",
-    "state",
-    "position",
-    "gap",
-    "lag_seconds",
-    "parked",
-    "processes",
-    "error",
-];
-
-/// A generation of a projection in one partition.
-#[derive(Serialize)]
-struct PlaceRow {
-    projection: String,
-    version: i32,
-    generation: i32,
-    state: String,
-    partition: u32,
-    position: u64,
-    offset: Option<u64>,
-    head: Option<u64>,
-    gap: Option<u64>,
-    lag_seconds: Option<f64>,
-    process: Option<String>,
-    stopped: Option<String>,
-}
-
-const PLACE_COLUMNS: [&str; 12] = [
-    "projection",
-    "version",
-    "generation",
-    "state",
-    "partition",
-    "position",
-    "offset",
-    "head",
-    "gap",
-    "lag_seconds",
-    "process",
-    "stopped",
-];
-
-async fn list(
-    domain: &Domain,
-    settings: &Settings,
-    postgres: &Postgres,
-    args: &ListArgs,
-) -> Result<Exit, Failure> {
-    require(postgres).await?;
-    let log = match open_log(settings).await {
-        Ok(log) => Some(log),
-        Err(error) => {
-            talk!("warning: gap and lag are not shown, because the log cannot be read: {error}");
-            None
-        }
-    };
-    let log = log.as_ref().map(|log| &**log as &dyn EventLog);
-    let reports = projector::report(log, postgres.url(), &domain.projections).await?;
-    if reports.iter().all(|report| report.generations.is_empty()) {
-        talk!("no projector has written to this database yet");
-    }
-    for report in &reports {
-        if let Some(next) = &report.next {
-            talk!("{}: {next}", report.name);
-        }
-    }
-    if args.partitions {
-        let rows: Vec<PlaceRow> = reports.iter().flat_map(places).collect();
-        output::rows(settings.output, &PLACE_COLUMNS, &rows)?;
-    } else {
-        let rows: Vec<Row> = reports.iter().flat_map(summed).collect();
-        output::rows(settings.output, &COLUMNS, &rows)?;
-    }
-    Ok(Exit::Done)
-}
-
-fn places(report: &Report) -> Vec<PlaceRow> {
-    let mut rows = Vec::new();
-    for generation in &report.generations {
-        rows.extend(generation.partitions.iter().map(|place| PlaceRow {
-            projection: report.name.clone(),
-            version: generation.version,
-            generation: generation.number,
-            state: generation.state.clone(),
-            partition: place.partition.0,
-            position: place.position.0,
-            offset: place.offset.map(|offset| offset.0),
-            head: place.head.map(|head| head.0),
-            gap: place.gap,
-            lag_seconds: place.lag_seconds,
-            process: place.owner.as_ref().map(|owner| owner.name.clone()),
-            stopped: place.stopped.clone(),
-        }));
-    }
-    rows
-}
-
-/// One row for each generation; one for a projection that has none.
-fn summed(report: &Report) -> Vec<Row> {
-    let error = report.error.as_ref();
-    let error = error.map(|error| format!("{}; {}", error.reason, error.remedy));
-    if report.generations.is_empty() {
-        return vec![Row {
-            projection: report.name.clone(),
-            version: None,
-            generation: None,
-            state: report.state.as_str().to_owned(),
-            position: 0,
-            gap: None,
-            lag_seconds: None,
-            parked: 0,
-            processes: 0,
-            error,
-        }];
-    }
-    let row = |generation: &projector::GenerationReport| {
-        let places = &generation.partitions;
-        let is_live = generation.state == "live";
-        let lags = places.iter().filter_map(|place| place.lag_seconds);
-        let owners = places.iter().filter_map(|place| place.owner.as_ref());
-        let mut owners: Vec<&str> = owners.map(|owner| owner.member.as_str()).collect();
-        owners.sort_unstable();
-        owners.dedup();
-        Row {
-            projection: report.name.clone(),
-            version: Some(generation.version),
-            generation: Some(generation.number),
-            state: match is_live {
-                true => report.state.as_str().to_owned(),
-                false => generation.state.clone(),
-            },
-            position: places.iter().map(|place| place.position.0).sum(),
-            gap: places.iter().map(|place| place.gap).sum(),
-            lag_seconds: lags.max_by(f64::total_cmp),
-            parked: if is_live { report.parked_streams } else { 0 },
-            processes: owners.len(),
-            error: error.clone().filter(|_| is_live),
-        }
-    };
-    report.generations.iter().map(row).collect()
 }
 
 #[derive(Serialize)]

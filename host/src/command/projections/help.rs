@@ -6,7 +6,9 @@ been in the log, in seconds. States: live; behind: it takes up records, and lack
 has some to take up, and does not move; parked: it goes on without some streams (annals parked
 list); paused; stopped: it met something that it cannot take up; outdated: another version of its
 rule made the rows; absent: nobody made its tables yet; unknown: this program does not have it.
-The column error tells why it does not move, and what to do.
+The column error tells why it does not move, and what to do. If something lacks records, the command
+looks twice, one second apart, to say how many records it takes up in a second and in how many
+seconds it is current; a terminal shows a bar instead of the position.
 
 Example:
   annals projections list --log kafka://localhost:9092/orders --postgres postgresql://…";
