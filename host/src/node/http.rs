@@ -40,30 +40,13 @@ impl Bound {
     /// `Usage` if the address cannot be resolved or may not be served; `Failed` if it cannot be
     /// bound.
     pub async fn to(settings: &Settings) -> Result<Self, Failure> {
-        let listen = &settings.listen;
-        let source = settings.source("listen");
-        let failed = |exit, error: &dyn std::error::Error| {
-            Failure::of(exit, error).while_trying(&format!("listen on {listen} ({source})"))
-        };
-        let addresses = tokio::net::lookup_host(listen).await;
-        let addresses: Vec<SocketAddr> = addresses
-            .map_err(|error| failed(Exit::Usage, &error))?
-            .collect();
-        let strange = addresses.iter().find(|address| !address.ip().is_loopback());
-        if let Some(strange) = strange.filter(|_| !settings.insecure) {
-            let message = format!(
-                "will not listen on {strange} ({source}): clients are not authenticated, so only \
-                 loopback addresses are allowed; put a proxy that authenticates clients in front, \
-                 or add --insecure"
-            );
-            return Err(Failure::new(Exit::Usage, message));
-        }
+        let addresses = Self::addresses(settings).await?;
         let listener = listen_on(&addresses).map_err(|error| {
-            failed(Exit::Failed, &error)
+            cannot_listen(settings, Exit::Failed, &error)
                 .hint("choose another with --listen HOST:PORT (port 0: any)")
         })?;
         let address = listener.local_addr();
-        let address = address.map_err(|error| failed(Exit::Failed, &error))?;
+        let address = address.map_err(|error| cannot_listen(settings, Exit::Failed, &error))?;
         // Requests of other nodes name the advertised host.
         let advertised = settings.advertise.iter();
         let advertised = advertised.filter_map(|address| {
@@ -85,6 +68,28 @@ impl Bound {
             address,
             server,
         })
+    }
+
+    /// The addresses of the settings; nothing is bound.
+    ///
+    /// # Errors
+    /// `Usage` if the address cannot be resolved or may not be served.
+    pub async fn addresses(settings: &Settings) -> Result<Vec<SocketAddr>, Failure> {
+        let addresses = tokio::net::lookup_host(&settings.listen).await;
+        let addresses: Vec<SocketAddr> = addresses
+            .map_err(|error| cannot_listen(settings, Exit::Usage, &error))?
+            .collect();
+        let strange = addresses.iter().find(|address| !address.ip().is_loopback());
+        if let Some(strange) = strange.filter(|_| !settings.insecure) {
+            let source = settings.source("listen");
+            let message = format!(
+                "will not listen on {strange} ({source}): clients are not authenticated, so only \
+                 loopback addresses are allowed; put a proxy that authenticates clients in front, \
+                 or add --insecure"
+            );
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        Ok(addresses)
     }
 
     /// The bound address.
@@ -171,6 +176,11 @@ impl Http {
             tracing::error!(%error, "the task of the HTTP server failed");
         }
     }
+}
+
+fn cannot_listen(settings: &Settings, exit: Exit, error: &dyn std::error::Error) -> Failure {
+    let (listen, source) = (&settings.listen, settings.source("listen"));
+    Failure::of(exit, error).while_trying(&format!("listen on {listen} ({source})"))
 }
 
 /// Listens on the first of these addresses that can be bound.

@@ -120,7 +120,15 @@ impl Node {
         // The recorder must exist before anything is measured.
         metrics::recorder()?;
         let traces = Traces::begin(settings)?;
-        let bound = Bound::to(settings).await?;
+        let bound = match preparation {
+            Preparation::Make => Some(Bound::to(settings).await?),
+            // The address is bound when all that is required was found: until then, no client gets a
+            // connection.
+            Preparation::Require => {
+                Bound::addresses(settings).await?;
+                None
+            }
+        };
         let postgres = begin_postgres(domain, settings, roles, preparation);
         let begun = Self::begin(domain, settings, roles, preparation, bound, postgres);
         let (mut node, postgres) = tokio::select! {
@@ -146,7 +154,7 @@ impl Node {
         settings: &Settings,
         roles: Roles,
         preparation: Preparation,
-        bound: Bound,
+        bound: Option<Bound>,
         postgres: PostgresToCome,
     ) -> Result<(Self, PostgresToCome), Failure> {
         let (log, postgres) = match preparation {
@@ -162,6 +170,10 @@ impl Node {
                 let here: PostgresToCome = Box::pin(std::future::ready(Ok(postgres)));
                 (log, here)
             }
+        };
+        let bound = match bound {
+            Some(bound) => bound,
+            None => Bound::to(settings).await?,
         };
         let url = bound.url();
         let watch = Arc::new(LogWatch::begin(Arc::clone(&log), LOOK_EVERY));

@@ -13,6 +13,7 @@ mod folded;
 mod generated;
 mod imports;
 mod limits;
+mod misdeclared;
 mod observed;
 mod paused;
 mod postgres;
