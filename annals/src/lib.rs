@@ -29,7 +29,7 @@ pub use kernel::cqrs;
 /// that runs for a test.
 #[cfg(feature = "testing")]
 pub mod testing {
-    pub use host::testing::Running;
+    pub use host::testing::{Running, assert_samples};
     pub use kernel::testing::{Given, Time, When, given, given_nothing};
     pub use projector::testing::{History, history};
 }

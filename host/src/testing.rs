@@ -12,6 +12,25 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::command::schema::NO_SAMPLE;
+
+/// Asserts that every command and event of `program` has a sample: an example that fits, from which
+/// `schema` makes the file that later versions of the program must be able to read.
+///
+/// # Panics
+/// If one is missing; the message names it.
+pub fn assert_samples(program: impl AsRef<OsStr>) {
+    let folder = tempfile::tempdir().expect("a folder for the schemas");
+    let made = Command::new(program)
+        .arg("schema")
+        .arg(folder.path())
+        .output()
+        .expect("the program starts");
+    let said = String::from_utf8_lossy(&made.stderr);
+    let missing = said.contains(NO_SAMPLE);
+    assert!(made.status.success() && !missing, "{said}");
+}
+
 /// A running program.
 #[derive(Debug)]
 pub struct Running {

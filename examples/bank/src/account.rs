@@ -39,16 +39,19 @@ messages! {
     /// What happened to an account.
     pub enum Event {
         /// It was opened.
+        #[schemars(extend("examples" = [{"owner": 7}]))]
         AccountOpened {
             /// The owner's number.
             owner: u32,
         },
         /// Money came in.
+        #[schemars(extend("examples" = [{"cents": 5000}]))]
         MoneyDeposited {
             /// How much, in cents.
             cents: u32,
         },
         /// Money went out.
+        #[schemars(extend("examples" = [{"cents": 1500}]))]
         MoneyWithdrawn {
             /// How much, in cents.
             cents: u32,

@@ -1,7 +1,7 @@
 //! The program from a command to a row, on a log and a Postgres of its own.
 
 use annals::client::{Client, Command, Query};
-use annals::testing::Running;
+use annals::testing::{Running, assert_samples};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -26,4 +26,9 @@ async fn a_command_becomes_a_row() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(row["balance"], 5000);
     assert_eq!(row["movements"], 1);
     Ok(())
+}
+
+#[test]
+fn every_command_and_event_has_a_sample() {
+    assert_samples(env!("CARGO_BIN_EXE_bank"));
 }

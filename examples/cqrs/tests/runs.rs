@@ -1,7 +1,7 @@
 //! Aggregates of both versions of `cqrs-es` take commands, refuse, and are folded again.
 
 use annals::client::{Client, Command, Query};
-use annals::testing::Running;
+use annals::testing::{Running, assert_samples};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -42,4 +42,9 @@ async fn aggregates_of_both_versions_run() -> Result<(), Box<dyn std::error::Err
     let state: Value = serde_json::from_str(state.state.get())?;
     assert_eq!(state, json!({"count": 10}));
     Ok(())
+}
+
+#[test]
+fn every_command_and_event_has_a_sample() {
+    assert_samples(env!("CARGO_BIN_EXE_cqrs"));
 }

@@ -11,6 +11,7 @@ messages! {
     /// The commands of a book.
     pub enum Command {
         /// Lends the book to a reader.
+        #[schemars(extend("examples" = [{"reader": 7, "due": "2030-01-31T12:00:00Z"}]))]
         LendBook {
             /// The reader's number; never a name, for the log is kept for ever.
             reader: u32,
@@ -28,6 +29,7 @@ messages! {
     /// The events of a book.
     pub enum Event {
         /// The book was lent to a reader.
+        #[schemars(extend("examples" = [{"reader": 7, "due": "2030-01-31T12:00:00Z"}]))]
         BookLent {
             /// The reader's number.
             reader: u32,
@@ -35,6 +37,11 @@ messages! {
             due: Timestamp,
         },
         /// The book came back.
+        #[schemars(extend("examples" = [{
+            "reader": 7,
+            "lent_at": "2030-01-01T12:00:00Z",
+            "due": "2030-01-31T12:00:00Z",
+        }]))]
         BookReturned {
             /// The number of the reader who had it.
             reader: u32,

@@ -1,7 +1,7 @@
 //! The library's program from start to end: the same code as `annals`, with another domain.
 
 use annals::client::{Client, Command, Query};
-use annals::testing::Running;
+use annals::testing::{Running, assert_samples};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -38,4 +38,9 @@ async fn a_book_is_lent_and_comes_back_late() -> Result<(), Box<dyn std::error::
     }]);
     assert_eq!(json!(periods), expected);
     Ok(())
+}
+
+#[test]
+fn every_command_and_event_has_a_sample() {
+    assert_samples(env!("CARGO_BIN_EXE_lending"));
 }

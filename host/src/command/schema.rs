@@ -26,6 +26,9 @@ use crate::logging::talk;
 use crate::settings::{Roles, Settings};
 use crate::{Domain, node};
 
+/// How the message begins that a type has no sample.
+pub(crate) const NO_SAMPLE: &str = "no sample of";
+
 /// The help text after the options.
 pub(crate) const HELP: &str = "\
 The files are commands/CATEGORY/NAME.vN.json, events/CATEGORY/NAME.vN.json, commit.json and claim.json

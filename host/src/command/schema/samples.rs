@@ -13,6 +13,7 @@ use kernel::{MessageType, schemars::SchemaGenerator};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::NO_SAMPLE;
 use super::{DEFINITIONS, entries, failed, referred, text};
 use crate::exit::{Exit, Failure};
 use crate::logging::talk;
@@ -125,7 +126,7 @@ pub(super) fn declared(registry: &Registry) -> BTreeMap<Place, Value> {
                         samples.insert(place, data);
                     }
                     Err(error) => talk!(
-                        "no sample of {}: give it an example that fits, with \
+                        "{NO_SAMPLE} {}: give it an example that fits, with \
                          #[schemars(extend(\"examples\" = [{{…}}]))] ({error})",
                         message.name
                     ),
