@@ -166,6 +166,20 @@ impl Apart {
         Self::start(command, log).await
     }
 
+    /// The program as it ships, which accepts commands on a new Kafka log and writes the read models
+    /// at `postgres`.
+    pub async fn whole_node(postgres: &str, partitions: u32) -> Self {
+        let log = NewLog::make(Kind::Kafka, partitions).await;
+        let mut command = Command::new(program());
+        command
+            .args(["serve", "--role", "command-api,projector", "--listen"])
+            .args(["127.0.0.1:0", "--output", "json", "--postgres", postgres])
+            .args(["--log", &log.address.to_string(), "--data"])
+            .arg(log.store())
+            .env("ANNALS_CLUSTER_SECRET", SECRET);
+        Self::start(command, log).await
+    }
+
     /// The route that parses and appends.
     pub async fn raw_door(partitions: u32) -> Self {
         let log = NewLog::make(Kind::Kafka, partitions).await;
@@ -233,6 +247,18 @@ impl Apart {
         // The unit is a hundredth of a second on every Linux.
         Some(((field(14)? + field(15)?) / 100.0, threads))
     }
+}
+
+/// Starts to rebuild a read model as an operator does, in a process that ends on drop.
+pub fn rebuild(model: &str, log: &str, postgres: &str) -> Child {
+    let mut command = Command::new(program());
+    command
+        .args(["projections", "rebuild", model])
+        .args(["--log", log, "--postgres", postgres])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    command.spawn().expect("a process that rebuilds")
 }
 
 /// The `annals` program in this program's folder, which is built together with it.

@@ -1,5 +1,6 @@
 //! The kinds of measurements, one per file, named by the rows of the goals.
 
+mod beside;
 mod closed;
 mod embedded;
 mod freshness;
@@ -62,6 +63,7 @@ pub fn all(size: Size) -> Vec<Box<dyn Bench>> {
         Box::new(freshness::Freshness::new(size)),
         Box::new(closed::Closed::new(size)),
         Box::new(query::Queries::new(size)),
+        Box::new(beside::Beside::new(size)),
     ];
     for one_by_one in [false, true] {
         all.push(Box::new(embedded::Embedded::new(size, one_by_one)));

@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use ::tests::harness::logs::{Kind, NewLog};
+use ::tests::harness::postgres::Postgres;
 use async_trait::async_trait;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -17,20 +19,24 @@ use projector::Projector;
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
-use tests::harness::logs::{Kind, NewLog};
-use tests::harness::postgres::Postgres;
 use tokio::net::TcpListener;
 
 use super::{Bench, Size, in_turn};
 use crate::apart::{self, Apart, Job, Loaded};
 use crate::figure::{Goal, Pair, Subject, Unit};
-use crate::work::fresh_seed;
 
 const CONNECTIONS: usize = 64;
 /// As many connections to Postgres as the query door has for rows.
 const POSTGRES_CONNECTIONS: u32 = 8;
-/// The rows of the read model; their keys have eight digits.
-const ROWS: u64 = 100_000;
+/// The rows of the read model; their keys have eight digits. Enough for a run of five rounds to ask for
+/// each row once.
+const ROWS: u64 = 400_000;
+/// The most queries of a kind in a round.
+const QUERIES_MAX: usize = 64_000;
+/// The rows whose keys have a prefix in common.
+const ROWS_OF_PREFIX: u64 = 10;
+/// This, in hundredths of the uncached queries, may be answered from the door's cache all the same.
+const CACHED_MAX: u64 = 1;
 /// How long the tables may take to be made.
 const MADE_WAIT: Duration = Duration::from_secs(60);
 
@@ -62,15 +68,20 @@ impl QueryKind {
         }
     }
 
-    /// The path of one of the queries; both sides have the same ones.
+    /// The path of one of the queries of a round; both sides have the same ones.
     #[must_use]
-    pub fn path(self, number: usize, seed: u64) -> String {
-        // A prime larger than the number of rows: each row comes once before one comes again.
-        let place = (number as u64 * 1_000_003 + seed) % ROWS;
+    pub fn path(self, number: usize, round: u64) -> String {
+        let place = round * QUERIES_MAX as u64 + number as u64;
+        // A prime that divides neither number of rows nor of prefixes: neighbours in time are not
+        // neighbours in the table, and each comes once before one comes again.
+        let scattered = |of: u64| place * 7_919 % of;
         let (prefix, limit) = match self {
-            Self::Row => return format!("/v1/read/order_summary/{place:08}"),
+            Self::Row => return format!("/v1/read/order_summary/{:08}", scattered(ROWS)),
             // Another limit makes it another query, of the same rows.
-            Self::Page => (place / 10, 20 + seed % 900),
+            Self::Page => {
+                let prefixes = ROWS / ROWS_OF_PREFIX;
+                (scattered(prefixes), 20 + place / prefixes % 900)
+            }
             Self::Same => (7, 20),
         };
         format!("/v1/read/order_summary?order_id.prefix={prefix:07}&limit={limit}")
@@ -195,6 +206,8 @@ pub async fn serve_plain(postgres: &str) {
 /// B13.
 pub struct Queries {
     count: usize,
+    /// How many rounds were begun: no round repeats the queries of another one.
+    rounds: u64,
     /// Our node, and the plain route.
     sides: Option<(Postgres, Apart, Apart)>,
 }
@@ -202,21 +215,47 @@ pub struct Queries {
 impl Queries {
     pub fn new(size: Size) -> Self {
         Self {
-            count: size.of(6_400, 64_000),
+            count: size.of(6_400, QUERIES_MAX),
+            rounds: 0,
             sides: None,
         }
     }
 
-    async fn ask(&self, door: &Apart, kind: QueryKind, seed: u64) -> Loaded {
+    async fn ask(&self, door: &Apart, kind: QueryKind) -> Loaded {
         let job = Job::Queries {
             address: door.address,
             connections: CONNECTIONS,
             count: self.count,
-            seed,
+            seed: self.rounds,
             kind,
         };
         apart::load(job).await
     }
+
+    /// Asks our door, and makes sure that queries that should be uncached are.
+    async fn ask_ours(&self, door: &Apart, kind: QueryKind) -> Loaded {
+        let before = cache_hits(door).await;
+        let loaded = self.ask(door, kind).await;
+        let hits = cache_hits(door).await - before;
+        let most = self.count as u64 * CACHED_MAX / 100;
+        let is_uncached = kind != QueryKind::Same;
+        assert!(!is_uncached || hits <= most, "{hits} were cached: {kind:?}");
+        loaded
+    }
+}
+
+/// How many queries our door has answered from its cache.
+async fn cache_hits(door: &Apart) -> u64 {
+    let client = reqwest::Client::builder().no_proxy().build();
+    let metrics = client
+        .expect("a client")
+        .get(format!("http://{}/metrics", door.address));
+    let metrics = metrics.send().await.expect("an answer").text().await;
+    let metrics = metrics.expect("a text");
+    let mut lines = metrics.lines();
+    let hits = lines.find_map(|line| line.strip_prefix("annals_query_cache_hits_total "));
+    let hits = hits.and_then(|hits| hits.trim().parse().ok());
+    hits.expect("the door counts its hits")
 }
 
 /// Makes the read models of an empty log, and fills one of them.
@@ -285,23 +324,23 @@ impl Bench for Queries {
         let ours = Apart::query_node(&url, log).await;
         for door in [&ours, &theirs] {
             for kind in QueryKind::ALL {
-                self.ask(door, kind, fresh_seed()).await;
+                self.ask(door, kind).await;
             }
         }
         self.sides = Some((postgres, ours, theirs));
     }
 
     async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
+        self.rounds += 1;
         let (_, ours, theirs) = self.sides.as_ref().expect("they were prepared");
         let mut pairs = Vec::new();
         for kind in QueryKind::ALL {
-            let seed = fresh_seed();
-            let (ours, theirs) = in_turn(
+            let asked = in_turn(
                 ours_first,
-                self.ask(ours, kind, seed),
-                self.ask(theirs, kind, seed),
-            )
-            .await;
+                self.ask_ours(ours, kind),
+                self.ask(theirs, kind),
+            );
+            let (ours, theirs) = asked.await;
             pairs.push(Pair {
                 ours: ours.per_second,
                 theirs: theirs.per_second,
@@ -323,5 +362,26 @@ impl Bench for Queries {
             drop((ours, theirs));
             drop(postgres);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_uncached_query_comes_twice_in_a_run_and_every_key_is_in_the_table() {
+        for kind in [QueryKind::Row, QueryKind::Page] {
+            let rounds = (0..6).flat_map(|round| (0..QUERIES_MAX).map(move |n| (n, round)));
+            let mut seen = HashSet::new();
+            for (number, round) in rounds {
+                let path = kind.path(number, round);
+                assert!(seen.insert(path.clone()), "{path} came before");
+            }
+        }
+        assert_eq!(QueryKind::Row.path(1, 0), "/v1/read/order_summary/00007919");
+        assert_eq!(QueryKind::Same.path(1, 0), QueryKind::Same.path(2, 5));
     }
 }
