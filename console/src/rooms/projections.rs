@@ -352,9 +352,9 @@ pub(super) fn rate(projection: &Projection) -> String {
 
 pub(super) fn left(projection: &Projection) -> String {
     match projection.seconds_left {
-        Some(left) => format::seconds(left),
-        None if projection.gap == Some(0) => "none".to_owned(),
-        None => "–".to_owned(),
+        Some(left) if left > 0.0 => format::seconds(left),
+        _ if projection.gap == Some(0) => "none".to_owned(),
+        _ => "–".to_owned(),
     }
 }
 
