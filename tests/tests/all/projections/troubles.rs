@@ -80,6 +80,18 @@ impl Scene {
                 && said.contains(why)
         })
         .await;
+        // Every process sees it, too, and where.
+        until(
+            "the report names the partition and the reason",
+            async || {
+                let reports = projector::report(Some(&*self.log.log), &self.url, &all).await;
+                let reports = reports.unwrap();
+                let troubled = reports.iter().find(|report| report.name == TROUBLED);
+                let error = troubled.and_then(|report| report.error.as_ref());
+                error.is_some_and(|error| error.partition.is_some() && error.reason.contains(why))
+            },
+        )
+        .await;
     }
 
     /// Waits until everything is well again, and compares with a fold of everything.
