@@ -469,6 +469,8 @@ impl Lane {
             }
             Err(WriteError::Blocked { index, reason }) => {
                 let generation = self.generations[index].id();
+                // The lane goes on alone: it is the one that tells when the trouble is over.
+                self.troubled.insert(generation.clone());
                 self.tell(Told::Trouble {
                     generation,
                     reason: reason.clone(),
