@@ -44,10 +44,11 @@ pub use kernel::{
 pub mod read_model {
     pub use projector::{
         Changes, ColumnType, Decimal, Empty, Entry, Envelope, Index, IndexColumn, IndexOrder,
-        IndexTenant, Json, KeyColumn, Merge, Model, ModelColumn, Null, ProjectError, Projection,
-        Row, RowsOf, Rules, Shown, Source, SqlColumn, SqlCommit, SqlError, SqlProjection,
-        SqlTransaction, Sum, Table, Takes, Texts, Value, ValueColumn, View, add, add_decimal, asc,
-        computed, count_of, desc, index, key, latest, max, min, set, sqlx, sum_of, tally, with_sql,
+        IndexTenant, Json, KeyColumn, KeyIs, Merge, Model, ModelColumn, Null, ProjectError,
+        Projection, Row, RowsOf, Rules, Shown, Source, SqlColumn, SqlCommit, SqlError,
+        SqlProjection, SqlTransaction, Sum, Table, Takes, Texts, Value, ValueColumn, View, add,
+        add_decimal, asc, computed, count_of, desc, index, key, latest, max, min, set, sqlx,
+        sum_of, tally, with_sql,
     };
 }
 

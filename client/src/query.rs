@@ -50,6 +50,8 @@ pub struct Freshness {
     pub lag_seconds: Option<f64>,
     /// Why its rows may be out of date: `stopped`, or `behind`.
     pub stale: Option<String>,
+    /// How many streams of the tenant the read model has parked: what they contribute is missing.
+    pub parked_streams: u64,
 }
 
 /// Some rows of a read model, in the order of its key.
@@ -204,6 +206,7 @@ impl Freshness {
             position: parsed("annals-position").and_then(|text| text.parse().ok()),
             lag_seconds: parsed("annals-lag").and_then(|text| text.parse().ok()),
             stale: parsed("annals-stale"),
+            parked_streams: parsed("annals-parked").map_or(0, |text| text.parse().unwrap_or(0)),
         }
     }
 }

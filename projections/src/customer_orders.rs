@@ -7,8 +7,9 @@
 use domain::customer::{AddressCorrected, CustomerRegistered};
 use domain::order::OrderPlaced;
 use domain::{Customer, Order};
+use kernel::Decider as _;
 use projector::ColumnType::{Text, Timestamptz};
-use projector::{Rules, Table, Value, View, add, key, max, min, set, tally};
+use projector::{KeyIs, Rules, Table, Value, View, add, key, max, min, set, tally};
 
 const CUSTOMERS: Table = Table {
     name: "customer_orders",
@@ -27,6 +28,7 @@ const CUSTOMERS: Table = Table {
         filter: Some("r.registered_at IS NOT NULL"),
         ..View::WHOLE
     },
+    key_is: KeyIs::StreamId(Customer::CATEGORY),
     ..Table::PLAIN
 };
 

@@ -12,10 +12,11 @@ use domain::order::{
 use domain::payment::{PaymentCaptured, PaymentRefunded};
 use domain::vocabulary::{Money, OrderId};
 use domain::{Order, Payment};
+use kernel::Decider as _;
 use projector::ColumnType::{Bigint, Text, Timestamptz};
 use projector::{
-    Changes, Envelope, Row, Rules, Table, Value, View, add, asc, computed, count_of, index, key,
-    set, sum_of, tally,
+    Changes, Envelope, KeyIs, Row, Rules, Table, Value, View, add, asc, computed, count_of, index,
+    key, set, sum_of, tally,
 };
 
 const ORDERS: Table = Table {
@@ -80,6 +81,7 @@ const ORDERS: Table = Table {
         ],
         ..View::WHOLE
     },
+    key_is: KeyIs::StreamId(Order::CATEGORY),
     indexes: &[
         index(&[asc("status"), asc("placed_at")]),
         index(&[asc("customer_id"), asc("placed_at")]),

@@ -29,9 +29,9 @@ pub use declare::own_sql::{
 pub use declare::projection::{OnError, Projection, Takes};
 pub use declare::rules::{Envelope, Rules};
 pub use declare::table::{
-    Empty, Index, IndexColumn, IndexOrder, IndexTenant, KeyColumn, Merge, Queries, RowsOf, Shown,
-    SqlColumn, TALLIED_MAX, Table, Texts, ValueColumn, View, add, add_decimal, asc, desc, index,
-    key, latest, max, min, set, tally,
+    Empty, Index, IndexColumn, IndexOrder, IndexTenant, KeyColumn, KeyIs, Merge, OWNER_COLUMN,
+    Queries, RowsOf, Shown, SqlColumn, TALLIED_MAX, Table, Texts, ValueColumn, View, add,
+    add_decimal, asc, desc, index, key, latest, max, min, set, tally,
 };
 pub use declare::value::{Finite, Json, KEY_TEXT_BYTES_MAX, Value, count_of};
 pub use error::{RuntimeError, StoppedProjection};

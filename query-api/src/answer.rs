@@ -18,6 +18,7 @@ use super::cache::Kept;
 use super::format::Format;
 use super::levels::{Behind, Level, Reached, is_reached, position_of};
 use super::parameters::Wait;
+use super::parked::PARKED;
 use super::shown::ShownModel;
 use super::snapshot::Snapshot;
 use super::statement::Statement;
@@ -54,6 +55,7 @@ impl Asker<'_> {
     pub(super) fn answer(
         &self,
         version: &RowsVersion,
+        parked: u64,
         body: impl Into<Body>,
         next: Option<&str>,
     ) -> Response {
@@ -70,6 +72,9 @@ impl Asker<'_> {
             }
         }
         put_position(&mut response, version.position());
+        if parked > 0 {
+            response.headers_mut().insert(PARKED, parked.into());
+        }
         if let Some(next) = next {
             link_next(&mut response, next);
         }
@@ -94,14 +99,20 @@ impl Inner {
         let Some(version) = level else {
             return Ok(Known::Rows);
         };
-        if asker.tag(&version).is_named(asker.headers) {
-            return Ok(Known::Answered(asker.answer(&version, Body::empty(), None)));
+        // How many streams of the tenant are parked is not known yet if any is.
+        if version.parked() == 0 && asker.tag(&version).is_named(asker.headers) {
+            return Ok(Known::Answered(asker.answer(
+                &version,
+                0,
+                Body::empty(),
+                None,
+            )));
         }
         Ok(match self.cache.get(&asker.asked, &version) {
             Some(kept) => {
                 self.cache.hit();
                 let next = kept.next.as_deref();
-                Known::Answered(asker.answer(&version, kept.body.clone(), next))
+                Known::Answered(asker.answer(&version, kept.parked, kept.body.clone(), next))
             }
             None => Known::Version(version),
         })
@@ -109,7 +120,8 @@ impl Inner {
 
     /// The answer, which is kept for others.
     pub(super) fn keep(&self, asker: Asker<'_>, kept: Kept) -> Response {
-        let response = asker.answer(&kept.version, kept.body.clone(), kept.next.as_deref());
+        let next = kept.next.as_deref();
+        let response = asker.answer(&kept.version, kept.parked, kept.body.clone(), next);
         self.cache.put(asker.asked, kept);
         response
     }
@@ -165,7 +177,7 @@ impl Inner {
         };
         let snapshot = super::snapshot::read(&self.pool, statement).await;
         let snapshot = snapshot.map_err(|error| failed(&error))?;
-        self.require_reached(shown, wait, &snapshot.version)?;
+        self.require_reached(shown, wait, &snapshot.head.version)?;
         Ok(snapshot)
     }
 

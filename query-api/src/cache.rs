@@ -29,6 +29,8 @@ const SHARDS: usize = 8;
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
     pub(super) version: RowsVersion,
+    /// How many streams of the tenant are parked; follows from the version and what was asked.
+    pub(super) parked: u64,
     pub(super) body: Bytes,
     /// The target of the link to the next page.
     pub(super) next: Option<Box<str>>,
@@ -126,12 +128,13 @@ mod tests {
     use super::*;
 
     fn version(epoch: u32) -> RowsVersion {
-        RowsVersion::read(&format!("1 1 {epoch}")).unwrap()
+        RowsVersion::read(&format!("1 1 {epoch} 0")).unwrap()
     }
 
     fn kept(epoch: u32, size: usize) -> Kept {
         Kept {
             version: version(epoch),
+            parked: 0,
             body: vec![b'x'; size].into(),
             next: None,
         }

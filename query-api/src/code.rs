@@ -18,6 +18,9 @@ door::codes! {
     QUERY_UNINDEXED = ("query_unindexed", 422, "No index serves the query",
         "The filters or the order would read all rows of a large read model. `detail` says what to \
          filter by, or which orders there are.");
+    PARKED = ("parked", 503, "The row's stream is parked",
+        "The read model cannot take up an event of the stream that the row belongs to, so the row is \
+         out of date. An operator must act: `annals parked show` tells why.");
     QUERY_TOO_SLOW = ("query_too_slow", 503, "The query took too long",
         "Postgres did not finish within the time limit of a query. Filter more narrowly, sort by \
          another column, or ask again when the database is less busy.");

@@ -11,14 +11,13 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use door::{Charge, Problem};
 use futures::{StreamExt as _, stream};
-use projector::RowsVersion;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgPool, Postgres};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::format::{Format, write_header, write_line};
-use super::snapshot::{head_of, is_broken, is_replaced};
+use super::snapshot::{Head, head_of, is_broken, is_replaced};
 use super::statement::{ROW_FROM, Statement};
 use super::{QueryDoor, RETRY_AFTER, code, failed};
 
@@ -41,7 +40,7 @@ pub(super) struct Exports {
 
 /// An export that has begun.
 pub(super) struct Export {
-    pub(super) version: RowsVersion,
+    pub(super) head: Head,
     pub(super) body: Body,
 }
 
@@ -89,9 +88,9 @@ impl Exports {
             };
             tokio::spawn(export.run(connection, head));
             match begun.await.map_err(Problem::internal)? {
-                Ok(version) => {
+                Ok(head) => {
                     let body = Body::from_stream(held(body, turn, charge));
-                    return Ok(Export { version, body });
+                    return Ok(Export { head, body });
                 }
                 Err(error) if tries < EXPORTS_MAX && (is_replaced(&error) || is_broken(&error)) => {
                     tries += 1;
@@ -142,11 +141,11 @@ impl From<sqlx::Error> for Broken {
 }
 
 impl Task {
-    /// Sends the version, then the rows.
+    /// Sends the head, then the rows.
     async fn run(
         self,
         mut connection: PoolConnection<Postgres>,
-        head: oneshot::Sender<Result<RowsVersion, sqlx::Error>>,
+        head: oneshot::Sender<Result<Head, sqlx::Error>>,
     ) {
         let mut head = Some(head);
         let sent = self.send_rows(&mut connection, &mut head).await;
@@ -171,7 +170,7 @@ impl Task {
     async fn send_rows(
         &self,
         connection: &mut PoolConnection<Postgres>,
-        head: &mut Option<oneshot::Sender<Result<RowsVersion, sqlx::Error>>>,
+        head: &mut Option<oneshot::Sender<Result<Head, sqlx::Error>>>,
     ) -> Result<(), Broken> {
         let shown = self.door.model(self.model).map_err(|_| Broken::Client)?;
         let mut rows = self.statement.query().fetch(&mut **connection);
@@ -185,11 +184,11 @@ impl Task {
                 break;
             };
             let row = row?;
-            if let Some(head) = head.take() {
-                let Some((version, _)) = head_of(&row)? else {
+            if let Some(told) = head.take() {
+                let Some(read) = head_of(&row)? else {
                     return Err(sqlx::Error::RowNotFound.into());
                 };
-                head.send(Ok(version)).map_err(|_| Broken::Client)?;
+                told.send(Ok(read)).map_err(|_| Broken::Client)?;
                 continue;
             }
             write_line(shown, self.format, &row, ROW_FROM, &mut piece)?;

@@ -19,6 +19,7 @@ mod levels;
 mod offered;
 mod openapi;
 mod parameters;
+mod parked;
 mod read;
 mod shown;
 mod snapshot;

@@ -63,6 +63,7 @@ pub fn fragment(
     fragment.schema("Column", read_column_schema());
     fragment.header("Lag", lag_header());
     fragment.header("Stale", stale_header());
+    fragment.header("Parked", parked_header());
     fragment.header("ReadPosition", position_header());
     fragment.header("PreferenceApplied", applied_header());
     fragment
@@ -159,6 +160,7 @@ fn headers() -> Value {
     json!({
         "Annals-Correlation-Id": header_ref("CorrelationId"),
         "Annals-Lag": header_ref("Lag"),
+        "Annals-Parked": header_ref("Parked"),
         "Annals-Stale": header_ref("Stale"),
         "Preference-Applied": header_ref("PreferenceApplied"),
     })
@@ -183,6 +185,16 @@ fn stale_header() -> Value {
     json!({
         "description": about,
         "schema": {"type": "string", "enum": ["stopped", "behind"]},
+    })
+}
+
+fn parked_header() -> Value {
+    json!({
+        "description": "How many streams of the tenant the read model has parked, because it cannot \
+                        take up one of their events; absent if none. What they contribute is missing \
+                        in rows that many streams share. The own row of a parked stream is not \
+                        shown: 503 `parked`.",
+        "schema": {"type": "integer", "minimum": 1},
     })
 }
 

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use door::header::tenant;
 use door::{Charge, NoQuery, Path, Problem, Query};
 use position::PositionToken;
-use projector::{Model, Null, RowsVersion, Value};
+use projector::{KeyIs, Model, Null, RowsVersion, Value};
 use serde::Serialize;
 use sqlx::postgres::PgRow;
 
@@ -20,6 +20,7 @@ use super::cursor::Cursor;
 use super::format::{Format, write_header, write_line};
 use super::offered::Offered;
 use super::parameters::{LIMIT_DEFAULT, OneParameters, Wait};
+use super::parked::{PARKED, key_asked, require_current};
 use super::shown::ShownModel;
 use super::snapshot::Snapshot;
 use super::statement::{COUNT_MAX, ROW_FROM, Statement};
@@ -117,9 +118,12 @@ async fn page_of(
     let after = asked.after.as_deref();
     let after = after.map(|after| Cursor::read(after, shown, &asked));
     let after = after.transpose()?;
+    let key = key_asked(shown, &asked);
     let limit = match (asked.limit, format) {
         (Some(limit), _) => Some(limit),
         (None, Format::Json) => Some(LIMIT_DEFAULT),
+        // One row at most is a page.
+        (None, _) if key.len() == shown.model.key.len() => Some(LIMIT_DEFAULT),
         // All rows.
         (None, Format::Csv | Format::Ndjson) => None,
     };
@@ -154,12 +158,15 @@ async fn page_of(
         let exports = &inner.exports;
         let export = exports.begin(door, shown.model.name, statement, format, charge);
         let export = export.await?;
-        require_generation(&export.version)?;
-        inner.require_reached(shown, &wait, &export.version)?;
-        return Ok(asker.answer(&export.version, export.body, None));
+        let head = &export.head;
+        require_generation(&head.version)?;
+        inner.require_reached(shown, &wait, &head.version)?;
+        require_current(shown, &key, &head.parked)?;
+        return Ok(asker.answer(&head.version, head.parked.streams, export.body, None));
     };
-    let snapshot = inner.snapshot(shown, &statement, &wait).await?;
-    require_generation(&snapshot.version)?;
+    let snapshot = inner.current(shown, tenant.as_str(), &statement, &key, &wait);
+    let snapshot = snapshot.await?;
+    require_generation(&snapshot.head.version)?;
     let (body, next) = body_of(shown, &asked, &snapshot, limit as usize, format)?;
     let next = next.map(|next| {
         let mut pairs = asked.pairs(shown);
@@ -174,7 +181,8 @@ async fn page_of(
         target(shown, &pairs).into_boxed_str()
     });
     let kept = Kept {
-        version: snapshot.version,
+        version: snapshot.head.version,
+        parked: snapshot.head.parked.streams,
         body: body.into(),
         next,
     };
@@ -259,11 +267,11 @@ fn write_page(
     }
     let end = PageEnd {
         next,
-        count: snapshot.count.map(|count| RowCount {
+        count: snapshot.head.count.map(|count| RowCount {
             rows: count.min(COUNT_MAX),
             complete: count <= COUNT_MAX,
         }),
-        position: snapshot.version.position(),
+        position: snapshot.head.version.position(),
     };
     let end = serde_json::to_vec(&end).map_err(Problem::internal)?;
     body.extend_from_slice(b"],");
@@ -292,7 +300,7 @@ fn cursor_behind(
     snapshot: &Snapshot,
     row: &PgRow,
 ) -> Result<String, Problem> {
-    let generation = snapshot.version.generation();
+    let generation = snapshot.head.version.generation();
     let value = |(column, _): (usize, _)| {
         let column_type = shown.model.columns[column].column_type;
         Cell::of(row, ROW_FROM + column, column_type).map(|cell| cell.value())
@@ -345,22 +353,33 @@ async fn row_of(
     if let Known::Answered(response) = inner.known(&asker).await? {
         return Ok(response);
     }
-    let statement = Statement::one(shown, tenant.as_str(), key);
-    let snapshot = inner.snapshot(shown, &statement, &wait).await?;
-    let row = snapshot.rows.first().ok_or_else(|| {
-        let (name, names) = (shown.model.name, key_names(shown));
-        let detail = format!("{name} has no row with this {names}{}", wait.advice());
-        Problem::new(code::ROW_NOT_FOUND, detail)
-    })?;
+    let statement = Statement::one(shown, tenant.as_str(), key.clone());
+    let snapshot = inner.current(shown, tenant.as_str(), &statement, &key, &wait);
+    let snapshot = snapshot.await?;
+    let row = snapshot.rows.first();
+    let row = row.ok_or_else(|| no_row(shown, &wait, snapshot.head.parked.streams))?;
     let mut body = Vec::new();
     let written = shown.write_json(row, ROW_FROM, &mut body);
     written.map_err(|error| failed(&error))?;
     let kept = Kept {
-        version: snapshot.version,
+        version: snapshot.head.version,
+        parked: snapshot.head.parked.streams,
         body: body.into(),
         next: None,
     };
     Ok(inner.keep(asker, kept))
+}
+
+fn no_row(shown: &ShownModel, wait: &Wait, parked: u64) -> Problem {
+    let (name, names) = (shown.model.name, key_names(shown));
+    let mut detail = format!("{name} has no row with this {names}{}", wait.advice());
+    if parked == 0 {
+        return Problem::new(code::ROW_NOT_FOUND, detail);
+    }
+    if shown.model.key_is == KeyIs::NoStream {
+        detail.push_str("; it may be a row of a stream that is parked");
+    }
+    Problem::new(code::ROW_NOT_FOUND, detail).header(PARKED, &parked.to_string())
 }
 
 fn key_names(shown: &ShownModel) -> String {

@@ -13,6 +13,7 @@ use sqlx::postgres::{PgPool, PgPoolOptions, PgRow};
 use sqlx::{Connection as _, Row as _};
 
 use super::Whose;
+use super::parked::Parked;
 use super::statement::Statement;
 
 /// The most connections for rows.
@@ -24,11 +25,18 @@ const TRUSTED_IDLE: Duration = Duration::from_millis(500);
 
 /// What a statement read.
 pub(super) struct Snapshot {
+    pub(super) head: Head,
+    pub(super) rows: Vec<PgRow>,
+}
+
+/// What a statement read beside rows.
+pub(super) struct Head {
     /// The version of the rows.
     pub(super) version: RowsVersion,
     /// How many rows there are, if that was asked.
     pub(super) count: Option<i64>,
-    pub(super) rows: Vec<PgRow>,
+    /// Which streams are parked.
+    pub(super) parked: Parked,
 }
 
 /// A pool of connections that read only the log's own database.
@@ -90,24 +98,32 @@ pub(super) async fn read(pool: &PgPool, statement: &Statement) -> Result<Snapsho
 
 fn of_rows(mut rows: Vec<PgRow>) -> Result<Snapshot, sqlx::Error> {
     let head = rows.first().map(head_of).transpose()?;
-    let Some((version, count)) = head.flatten() else {
+    let Some(head) = head.flatten() else {
         // No rows are shown yet.
         return Err(sqlx::Error::RowNotFound);
     };
     rows.remove(0);
-    Ok(Snapshot {
-        version,
-        count,
-        rows,
-    })
+    Ok(Snapshot { head, rows })
 }
 
-/// The version and the count in a statement's first row; absent in other rows.
-pub(super) fn head_of(row: &PgRow) -> Result<Option<(RowsVersion, Option<i64>)>, sqlx::Error> {
+/// The head in a statement's first row; absent in other rows.
+pub(super) fn head_of(row: &PgRow) -> Result<Option<Head>, sqlx::Error> {
     let Some(text) = row.try_get::<Option<&str>, _>(0)? else {
         return Ok(None);
     };
-    Ok(Some((RowsVersion::read(text)?, row.try_get(1)?)))
+    let suspects = row.try_get::<Option<&str>, _>(3)?;
+    let suspects = suspects.map(serde_json::from_str).transpose();
+    let parked = Parked {
+        streams: row.try_get::<i64, _>(2)?.cast_unsigned(),
+        suspects: suspects
+            .map_err(|error| sqlx::Error::Decode(Box::new(error)))?
+            .unwrap_or_default(),
+    };
+    Ok(Some(Head {
+        version: RowsVersion::read(text)?,
+        count: row.try_get(1)?,
+        parked,
+    }))
 }
 
 /// Whether a statement failed because another generation's views took the place of those for which

@@ -7,23 +7,25 @@
 
 use std::fmt::Write as _;
 
-use projector::{ColumnType, Null, ROWS_VERSION, Value, quoted};
+use projector::{ColumnType, Null, OWNER_COLUMN, ROWS_VERSION, Value, quoted};
 use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 
 use super::asked::{Asked, Condition, Count, Filter};
 use super::offered::{Direction, Operator};
+use super::parked::{NamedStream, key_asked};
 use super::shown::ShownModel;
 use super::values::bind;
 
 /// Up to this many rows are counted exactly.
 pub(super) const COUNT_MAX: i64 = 100_000;
-/// The place of the first column of a row; before it stand the version and the count.
-pub(super) const ROW_FROM: usize = 2;
+/// The place of the first column of a row; before it stand the columns of the head.
+pub(super) const ROW_FROM: usize = 4;
 
-/// A statement with its values. Its first row has the version of the rows, and their count if it is
-/// wanted; every other row is one of the read model.
+/// A statement with its values. Its first row is the head: the version of the rows, their count if it
+/// is wanted, how many streams of the tenant are parked, and those of them that the query may name.
+/// Every other row is one of the read model.
 #[derive(Clone, Debug)]
 pub(super) struct Statement {
     sql: SqlStr,
@@ -49,19 +51,28 @@ impl Statement {
             None => writer.rows(&base, &order, &limit),
             Some(after) => writer.rows_after(&base, &order, after, &limit),
         };
-        writer.finish(count, &rows)
+        let suspects = writer.suspects(&key_asked(shown, asked));
+        writer.finish(count, suspects, &rows)
     }
 
     /// The row with a key.
     pub(super) fn one(shown: &ShownModel, tenant: &str, key: Vec<Value>) -> Self {
         let mut writer = Writer::new(shown, tenant);
-        let mut conditions = TENANT.to_owned();
-        for (column, value) in shown.model.key.iter().zip(key) {
-            let place = writer.value(value);
-            write!(conditions, " AND {} = {place}", quoted(column.name)).unwrap_or_default();
-        }
+        let suspects = writer.suspects(&key);
+        let conditions = writer.key_conditions(key);
         let rows = writer.rows(&conditions, &[], "");
-        writer.finish(None, &rows)
+        writer.finish(None, suspects, &rows)
+    }
+
+    /// No row; the head names the stream that the row with a key belongs to in `table`, if that stream
+    /// is parked.
+    pub(super) fn owner(shown: &ShownModel, tenant: &str, key: Vec<Value>, table: &str) -> Self {
+        let mut writer = Writer::new(shown, tenant);
+        let conditions = writer.key_conditions(key);
+        let owner = quoted(OWNER_COLUMN);
+        let is_owner = format!("k.stream = (SELECT {owner} FROM {table} AS r WHERE {conditions})");
+        let rows = writer.rows("false", &[], "");
+        writer.finish(None, Some(is_owner), &rows)
     }
 
     /// The statement as a query.
@@ -76,6 +87,13 @@ impl Statement {
 }
 
 const TENANT: &str = "tenant = $2";
+/// The tenant's parked streams of the generation `v`.
+const PARKED: &str = "FROM annals.parked AS k \
+    WHERE k.projection = $1 AND k.generation = v.generation AND k.tenant = $2";
+/// Parked streams as a JSON text.
+const SUSPECTS: &str = "json_agg(json_build_object(\
+    'stream', k.stream, 'partition', k.partition, 'position', k.position, 'parked_at', \
+    to_char(k.parked_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')))::text";
 
 /// A statement that is being written.
 struct Writer<'m> {
@@ -113,6 +131,22 @@ impl<'m> Writer<'m> {
 
     fn name(&self, column: usize) -> String {
         quoted(self.shown.model.columns[column].name)
+    }
+
+    fn key_conditions(&mut self, key: Vec<Value>) -> String {
+        let mut conditions = TENANT.to_owned();
+        for (column, value) in self.shown.model.key.iter().zip(key) {
+            let place = self.value(value);
+            write!(conditions, " AND {} = {place}", quoted(column.name)).unwrap_or_default();
+        }
+        conditions
+    }
+
+    /// The condition on parked streams that may be the one that a key names.
+    fn suspects(&mut self, key: &[Value]) -> Option<String> {
+        let prefix = NamedStream::of(self.shown, key)?.prefix();
+        let place = self.value(Value::from(prefix.as_str()));
+        Some(format!("starts_with(k.stream, {place})"))
     }
 
     fn conditions(&mut self, filters: &[Filter]) -> String {
@@ -231,7 +265,7 @@ impl<'m> Writer<'m> {
         format!("SELECT * FROM ({ranges}) AS r{order_by}{limit}")
     }
 
-    fn finish(self, count: Option<String>, rows: &str) -> Statement {
+    fn finish(self, count: Option<String>, suspects: Option<String>, rows: &str) -> Statement {
         let columns = self.shown.model.columns.iter();
         let nothing = columns.map(|column| match is_read_as_text(column.column_type) {
             true => "NULL::text".to_owned(),
@@ -242,9 +276,16 @@ impl<'m> Writer<'m> {
             nothing.join(", "),
             count.unwrap_or("NULL::bigint".to_owned()),
         );
+        let suspects = match suspects {
+            Some(suspects) => format!("(SELECT {SUSPECTS} {PARKED} AND {suspects})"),
+            None => "NULL::text".to_owned(),
+        };
         let sql = format!(
-            "SELECT v.rows_version, {count}, {nothing} FROM ({ROWS_VERSION}$1) AS v \
-             UNION ALL SELECT NULL, NULL, {} FROM ({rows}) AS p",
+            "SELECT v.rows_version, {count}, \
+                CASE WHEN v.parked > 0 THEN (SELECT count(*) {PARKED}) ELSE 0 END, \
+                CASE WHEN v.parked > 0 THEN {suspects} END, {nothing} \
+             FROM ({ROWS_VERSION}$1) AS v \
+             UNION ALL SELECT NULL, NULL, NULL, NULL, {} FROM ({rows}) AS p",
             self.columns
         );
         Statement {

@@ -5,8 +5,9 @@
 //! same rows. Deliberately absent: what a reader borrowed in all; many books contribute to that
 //! (`readers`).
 
+use annals::Decider as _;
 use annals::read_model::ColumnType::{Bigint, Boolean, Jsonb, Text, Timestamptz};
-use annals::read_model::{Json, RowsOf, Rules, Table, Value, asc, desc, index, key, set};
+use annals::read_model::{Json, KeyIs, RowsOf, Rules, Table, Value, asc, desc, index, key, set};
 use serde::Serialize;
 
 use crate::book::{Book, BookLent, BookReturned};
@@ -31,6 +32,7 @@ pub const OPEN_LOANS: Table = Table {
         ),
     ],
     rows: RowsOf::OneStream,
+    key_is: KeyIs::StreamId(Book::CATEGORY),
     ..Table::PLAIN
 };
 
@@ -48,6 +50,7 @@ pub const LOANS: Table = Table {
         set("details", Jsonb, "How long it was lent and kept, in days."),
     ],
     rows: RowsOf::OneStream,
+    key_is: KeyIs::StreamId(Book::CATEGORY),
     indexes: &[index(&[asc("reader"), desc("lent_at")])],
     ..Table::PLAIN
 };

@@ -13,7 +13,8 @@ use crate::declare::column_type::{ColumnType, DECIMAL_SCALE_MAX};
 use crate::declare::model::Model;
 use crate::declare::projection::Projection;
 use crate::declare::table::{
-    Empty, Index, IndexTenant, Merge, OWNER_COLUMN, RowsOf, Shown, Table, Texts, ValueColumn,
+    Empty, Index, IndexTenant, KeyColumn, KeyIs, Merge, OWNER_COLUMN, RowsOf, Shown, Table, Texts,
+    ValueColumn,
 };
 use crate::declare::value::KEY_TEXT_BYTES_MAX;
 
@@ -175,6 +176,11 @@ fn check_table(found: &mut Found<'_>, table: &'static Table, all: &[Table]) {
     let key_bytes = table.key.iter().map(|key| bytes_of(key.column_type));
     if TENANT_BYTES_MAX + key_bytes.sum::<usize>() > INDEX_ENTRY_BYTES_MAX {
         found.add(of_table, None, "its key has too many texts for an index");
+    }
+    let is_text = |key: &KeyColumn| key.column_type == ColumnType::Text;
+    if table.key_is != KeyIs::NoStream && !table.key.first().is_some_and(is_text) {
+        let reason = "its key names a stream, so its first column must be a text";
+        found.add(of_table, None, reason);
     }
     for value in table.values {
         if let Some(reason) = wrong_rule(value) {

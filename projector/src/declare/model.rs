@@ -5,8 +5,8 @@
 use crate::declare::column_type::ColumnType;
 use crate::declare::projection::Projection;
 use crate::declare::table::{
-    Empty, Index, IndexColumn, IndexTenant, KeyColumn, Queries, Shown, SqlColumn, Table,
-    ValueColumn, asc,
+    Empty, Index, IndexColumn, IndexTenant, KeyColumn, KeyIs, Queries, RowsOf, Shown, SqlColumn,
+    Table, ValueColumn, asc,
 };
 
 /// A view in the schema `read`: the shown part of the table with the same name.
@@ -18,6 +18,10 @@ pub struct Model {
     pub about: &'static str,
     /// The columns of its key after the tenant.
     pub key: &'static [KeyColumn],
+    /// Which stream a key names.
+    pub key_is: KeyIs,
+    /// Which streams a row belongs to.
+    pub rows: RowsOf,
     /// Its columns after the tenant, including those of its key.
     pub columns: Vec<ModelColumn>,
     /// Its columns that only SQL shows.
@@ -157,6 +161,8 @@ impl Model {
             name: table.name,
             about: table.about,
             key: table.key,
+            key_is: table.key_is,
+            rows: table.rows,
             columns,
             sql_only: table.view.sql_only,
             joins: table.view.joins,

@@ -92,6 +92,9 @@ pub struct Table {
     pub view: View,
     /// Which streams a row belongs to.
     pub rows: RowsOf,
+    /// How the key tells whose row it is. The query door refuses to show the row of a stream that is
+    /// parked, also if there is none yet.
+    pub key_is: KeyIs,
     /// Indexes beside that of the key.
     pub indexes: &'static [Index],
 }
@@ -106,6 +109,7 @@ impl Table {
         values: &[],
         view: View::WHOLE,
         rows: RowsOf::AnyStream,
+        key_is: KeyIs::NoStream,
         indexes: &[],
     };
 }
@@ -120,8 +124,19 @@ pub enum RowsOf {
     OneStream,
 }
 
+/// Which stream a key names: the one whose own row it is, also if other streams contribute to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyIs {
+    /// None.
+    NoStream,
+    /// The stream of this category whose id is the first column.
+    StreamId(&'static str),
+    /// The stream whose name is the first column.
+    StreamName,
+}
+
 /// The column in which Postgres keeps the stream that a row belongs to.
-pub(crate) const OWNER_COLUMN: &str = "of_stream";
+pub const OWNER_COLUMN: &str = "of_stream";
 
 /// An index of a table beside that of its key. Its first column is the tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

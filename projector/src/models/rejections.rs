@@ -4,8 +4,8 @@
 //! forgotten, this makes a second row. Deliberately absent: the refused data.
 
 use crate::{
-    Changes, ColumnType, Entry, ProjectError, Projection, Table, Value, asc, count_of, index, key,
-    set,
+    Changes, ColumnType, Entry, KeyIs, ProjectError, Projection, Table, Value, asc, count_of,
+    index, key, set,
 };
 
 const REFUSALS: Table = Table {
@@ -61,6 +61,7 @@ const REFUSALS: Table = Table {
         index(&[asc("code"), asc("recorded_at")]),
         index(&[asc("recorded_at")]),
     ],
+    key_is: KeyIs::StreamName,
     ..Table::PLAIN
 };
 

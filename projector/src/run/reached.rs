@@ -9,12 +9,21 @@ use std::collections::BTreeMap;
 use position::{LogId, Partition, Position, PositionToken};
 use sqlx::PgExecutor;
 
-/// The version of the rows that a projection shows, as one text: a subquery that the name of the projection must follow.
+use crate::store::sql::{physical_name, qualified_table};
+
+/// The version of the rows that a projection shows, as one text in the column `rows_version`: a
+/// subquery that the name of the projection must follow. Beside it stand the number of the
+/// `generation` and how many streams of all tenants it has `parked`.
+///
 /// It gives no row if nothing is shown. In the statement that reads the rows it sees what they see:
 /// a statement has one snapshot, which is taken after its views are locked.
 pub const ROWS_VERSION: &str = "\
-    SELECT concat_ws(' ', g.generation, g.version, g.epoch, c.log, c.places) AS rows_version \
-    FROM annals.generation AS g LEFT JOIN LATERAL (\
+    SELECT concat_ws(' ', g.generation, g.version, g.epoch, k.parked, c.log, c.places) \
+        AS rows_version, g.generation, k.parked \
+    FROM annals.generation AS g CROSS JOIN LATERAL (\
+        SELECT count(*) AS parked FROM annals.parked AS k \
+        WHERE k.projection = g.projection AND k.generation = g.generation\
+    ) AS k LEFT JOIN LATERAL (\
         SELECT min(c.log::text) AS log, \
             string_agg(c.partition || ':' || c.position, ',' ORDER BY c.partition) AS places \
         FROM annals.checkpoint AS c \
@@ -26,6 +35,8 @@ pub const ROWS_VERSION: &str = "\
 pub struct RowsVersion {
     text: Box<str>,
     generation: i32,
+    rule_version: i32,
+    parked: u64,
     position: Option<PositionToken>,
 }
 
@@ -50,6 +61,19 @@ impl RowsVersion {
         self.generation
     }
 
+    /// The name of one of its tables, with its schema, as an identifier.
+    #[must_use]
+    pub fn table(&self, table: &str) -> String {
+        let version = self.rule_version.cast_unsigned();
+        qualified_table(&physical_name(table, version, self.generation))
+    }
+
+    /// How many streams of all tenants are parked.
+    #[must_use]
+    pub fn parked(&self) -> u64 {
+        self.parked
+    }
+
     /// How far the rows have got; absent if they have taken up nothing yet.
     #[must_use]
     pub fn position(&self) -> Option<&PositionToken> {
@@ -60,8 +84,9 @@ impl RowsVersion {
 fn parse(text: &str) -> Option<RowsVersion> {
     let mut parts = text.split(' ');
     let generation = parts.next()?.parse().ok()?;
-    let _version: i32 = parts.next()?.parse().ok()?;
+    let rule_version = parts.next()?.parse().ok()?;
     let _epoch: i64 = parts.next()?.parse().ok()?;
+    let parked = parts.next()?.parse().ok()?;
     let position = match parts.next() {
         None => None,
         Some(log) => {
@@ -81,6 +106,8 @@ fn parse(text: &str) -> Option<RowsVersion> {
     parts.next().is_none().then(|| RowsVersion {
         text: text.into(),
         generation,
+        rule_version,
+        parked,
         position,
     })
 }
@@ -113,17 +140,26 @@ mod tests {
     #[test]
     fn a_version_is_read_as_postgres_gives_it() {
         let log = "0198d8a2-6b3e-7c4e-9d52-0f3c5a1b2c3d";
-        let version = RowsVersion::read(&format!("3 2 7 {log} 0:12,5:1")).unwrap();
-        assert_eq!(version.generation(), 3);
+        let version = RowsVersion::read(&format!("3 2 7 1 {log} 0:12,5:1")).unwrap();
+        assert_eq!((version.generation(), version.parked()), (3, 1));
+        assert_eq!(version.table("loans"), "projection.\"loans_v2_g3\"");
         let position = version.position().unwrap();
         assert_eq!(position.log.0.to_string(), log);
         let places = BTreeMap::from([(Partition(0), Position(12)), (Partition(5), Position(1))]);
         assert_eq!(position.positions, places);
-        assert_eq!(RowsVersion::read("1 1 0").unwrap().position(), None);
-        for text in ["", "1", "1 1", "1 1 0 x 0:1", "1 1 0 0:1", "1 1 0  "] {
+        assert_eq!(RowsVersion::read("1 1 0 0").unwrap().position(), None);
+        for text in [
+            "",
+            "1",
+            "1 1",
+            "1 1 0",
+            "1 1 0 0 x 0:1",
+            "1 1 0 0 0:1",
+            "1 1 0 0  ",
+        ] {
             assert!(RowsVersion::read(text).is_err(), "{text:?}");
         }
-        let places = format!("1 1 0 {log} 0:1,1");
+        let places = format!("1 1 0 0 {log} 0:1,1");
         assert!(RowsVersion::read(&places).is_err());
     }
 }

@@ -7,6 +7,7 @@ mod asking;
 mod exports;
 mod kept;
 mod keys;
+mod parked;
 mod types;
 mod versions;
 mod waiting;
