@@ -164,7 +164,27 @@ async fn parked_streams_lead_to_their_pages_also_those_of_other_tenants() {
         {"projection": "sales", "tenant": "acme", "stream": "order-2", "partition": 3, "position": 9,
          "event_type": "OrderShipped", "commits": 1, "reason": "it failed", "parked_at": "2026-01-02T03:04:05Z"},
     ], "next": "n1"});
-    let canned = Canned::of([("GET /v1/parked", 200, parked)]);
+    let mut first = parked["parked"][0].clone();
+    first["waiting"] = json!([
+        {"position": 7, "offset": 9, "unreadable": null, "recorded_at": "2026-01-02T03:04:05Z",
+         "command": "ShipOrder", "refusal": null, "events": [
+            {"type": "OrderShipped", "schema": 2, "version": 3, "occurred_at": "2026-01-02T03:04:05Z",
+             "data": {"carrier": "C-17"}}]},
+        {"position": 8, "offset": 10, "unreadable": "the record is gone", "recorded_at": null,
+         "command": null, "refusal": null, "events": []},
+        {"position": 9, "offset": 11, "unreadable": null, "recorded_at": "2026-01-02T03:04:05Z",
+         "command": "ShipOrder", "refusal": "order_not_approved", "events": []},
+    ]);
+    first["more"] = json!(1);
+    let mut second = parked["parked"][1].clone();
+    (second["waiting"], second["more"]) = (json!([]), json!(0));
+    let gone = problem("stream_not_parked", "sales has not parked order-3");
+    let canned = Canned::of([
+        ("GET /v1/parked", 200, parked),
+        ("GET /v1/parked/sales/order-1", 200, first),
+        ("GET /v1/parked/sales/order-2", 200, second),
+        ("GET /v1/parked/sales/order-3", 404, gone),
+    ]);
     let (_, page) = canned.page("/console/parked?projection=sales").await;
     for shown in [
         "href=\"/console/parked/sales/order-1\"",
@@ -179,6 +199,12 @@ async fn parked_streams_lead_to_their_pages_also_those_of_other_tenants() {
         "sales/order-1/retry",
         "sales/order-1/discard",
         "Why it is parked",
+        "OrderShipped",
+        "C-17",
+        "schema 2",
+        "the record is gone",
+        "refused: order_not_approved",
+        "1 more commit ",
     ] {
         assert!(page.contains(shown), "{shown}: {page}");
     }
@@ -186,6 +212,9 @@ async fn parked_streams_lead_to_their_pages_also_those_of_other_tenants() {
         .page("/console/parked/sales/order-2?tenant=acme")
         .await;
     assert!(status == 200 && page.contains("1 commit<"), "{page}");
-    let (status, page) = canned.page("/console/parked/sales/order-2").await;
-    assert!(status == 404 && page.contains("Not parked"), "{page}");
+    let (status, page) = canned.page("/console/parked/sales/order-3").await;
+    assert!(
+        status == 404 && page.contains("has not parked order-3"),
+        "{page}"
+    );
 }

@@ -4,14 +4,15 @@
 //! Deliberately absent: which events are parked, and what becomes of them, which the node decides.
 
 use axum::extract::Request;
-use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::{Parts, parts_of};
 use crate::form::{self, Action, Form};
 use crate::format;
+use crate::json;
 use crate::layout::{Frame, Room, icon};
 use crate::node::{Trouble, segment, with_query};
 use crate::parts::{self, Tone};
@@ -19,9 +20,6 @@ use crate::visit::Visit;
 
 /// The parked streams of a page.
 const LIMIT: &str = "50";
-/// How far a parked stream is looked for: pages, and their size.
-const SEARCHED_PAGES_MAX: usize = 20;
-const SEARCHED_LIMIT: &str = "1000";
 const ABOUT: &str = "Streams that a projection has set aside, because it could not take up one of \
                      their events. Everything behind that event waits with it, in order.";
 
@@ -66,6 +64,41 @@ struct Parked {
     attempts: Option<u64>,
     /// What an operator asked for, until it is done.
     wish: Option<String>,
+}
+
+/// A parked stream with what waits.
+#[derive(Debug, Deserialize)]
+struct Details {
+    #[serde(flatten)]
+    parked: Parked,
+    #[serde(default)]
+    waiting: Vec<Waiting>,
+    /// How many commits wait behind those.
+    #[serde(default)]
+    more: u64,
+}
+
+/// A commit that waits.
+#[derive(Debug, Deserialize)]
+struct Waiting {
+    position: u64,
+    /// Why it cannot be shown.
+    unreadable: Option<String>,
+    recorded_at: Option<String>,
+    command: Option<String>,
+    /// The code of the refusal.
+    refusal: Option<String>,
+    events: Vec<WaitingEvent>,
+}
+
+#[derive(Debug, Deserialize)]
+struct WaitingEvent {
+    #[serde(rename = "type")]
+    type_name: String,
+    schema: u16,
+    version: u64,
+    occurred_at: String,
+    data: Box<RawValue>,
 }
 
 fn place(projection: &str, stream: &str) -> String {
@@ -199,36 +232,14 @@ pub(crate) async fn one(visit: Visit, path: Parts<(String, String)>) -> Response
     }
 }
 
-/// The parked stream of the visitor's tenant.
-async fn found(visit: &Visit, projection: &str, stream: &str) -> Result<Parked, Trouble> {
-    let tenant = visit.foreign_tenant().unwrap_or("main");
-    let mut after: Option<String> = None;
-    for _ in 0..SEARCHED_PAGES_MAX {
-        let query = [("projection", projection), ("limit", SEARCHED_LIMIT)];
-        let query = query
-            .into_iter()
-            .chain(after.as_deref().map(|after| ("after", after)));
-        let path = with_query("/v1/parked", query);
-        let page: ParkedStreams = visit.node()?.get(&path).await?;
-        let is_it = |one: &Parked| {
-            one.projection == projection
-                && one.stream == stream
-                && one.tenant.as_deref().unwrap_or("main") == tenant
-        };
-        if let Some(found) = page.parked.into_iter().find(is_it) {
-            return Ok(found);
-        }
-        let Some(next) = page.next else { break };
-        after = Some(next);
-    }
-    let detail = "the stream is not parked for this projection, or was released meanwhile";
-    Err(Trouble {
-        code: Some("not_parked".to_owned()),
-        ..Trouble::new(StatusCode::NOT_FOUND, "Not parked", detail)
-    })
+/// The parked stream of the visitor's tenant, with what waits.
+async fn found(visit: &Visit, projection: &str, stream: &str) -> Result<Details, Trouble> {
+    let path = format!("/v1/parked/{}/{}", segment(projection), segment(stream));
+    visit.node()?.get(&path).await
 }
 
-fn whole(visit: &Visit, one: &Parked) -> Markup {
+fn whole(visit: &Visit, details: &Details) -> Markup {
+    let one = &details.parked;
     let place = place(&one.projection, &one.stream);
     let stream = format!("/console/streams/{}", segment(&one.stream));
     html! {
@@ -260,6 +271,58 @@ fn whole(visit: &Visit, one: &Parked) -> Markup {
                         @if let Some(position) = one.position { ", position " (format::grouped(position)) }
                     }
                 }
+            }
+        }
+        (waiting(details))
+    }
+}
+
+/// The commits that wait, with their events.
+fn waiting(details: &Details) -> Markup {
+    html! {
+        section {
+            h2 { "What waits" }
+            p.quiet { "The events in their order, as the log has them. The first commit is the one that could not be taken up." }
+            ol.events {
+                @for commit in &details.waiting { (one_waiting(commit)) }
+            }
+            @if details.more > 0 {
+                p.quiet { (format::counted(details.more, "more commit")) " behind them." }
+            }
+        }
+    }
+}
+
+fn one_waiting(commit: &Waiting) -> Markup {
+    let position = html! {
+        dl.facts {
+            dt { "Position" } dd { (format::grouped(commit.position)) }
+            @if let Some(command) = &commit.command { dt { "Command" } dd { (command) } }
+            @if let Some(at) = &commit.recorded_at { dt { "Recorded" } dd { (format::moment(at)) } }
+        }
+    };
+    let without = match (&commit.unreadable, &commit.refusal) {
+        (Some(why), _) => Some(why.clone()),
+        (None, Some(code)) => Some(format!("The command was refused: {code}")),
+        (None, None) => commit
+            .events
+            .is_empty()
+            .then(|| "A commit without events".to_owned()),
+    };
+    html! {
+        @if let Some(said) = without {
+            li.event { div.line { h3 { (said) } } (position) }
+        }
+        @for event in &commit.events {
+            li.event {
+                div.line {
+                    span.version title={ "Version " (event.version) } { (event.version) }
+                    h3 { (event.type_name) }
+                    @if event.schema > 1 { (parts::badge(Tone::Quiet, &format!("schema {}", event.schema))) }
+                    span.when { (format::moment(&event.occurred_at)) }
+                }
+                (json::block(&format!("Data of event {}", event.version), event.data.get()))
+                (position)
             }
         }
     }

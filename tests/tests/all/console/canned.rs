@@ -38,7 +38,11 @@ const PAGES: &[Page] = &[
     (
         "/console/parked/order_summary/order-1",
         "parked-one",
-        &["Why it is parked"],
+        &[
+            "Why it is parked",
+            "another record stands",
+            "10 more commits",
+        ],
     ),
     (
         "/console/streams/order-1",
@@ -193,6 +197,20 @@ fn answer(method_and_path: &str) -> (u16, Value) {
             200,
             json!({"parked": [parked("main", "order-1"), parked("acme", &long_name())], "next": "more"}),
         ),
+        "GET /v1/parked/order_summary/order-1" => {
+            let mut parked = parked("main", "order-1");
+            let event = json!({"type": "OrderPlaced", "schema": 2, "version": 1,
+                               "occurred_at": "2026-11-30T12:00:00Z",
+                               "data": {"note": words, "id": "x".repeat(300)}});
+            parked["waiting"] = json!([
+                {"position": 7, "offset": 9, "unreadable": null, "command": "PlaceOrder", "refusal": null,
+                 "recorded_at": "2026-11-30T12:00:00Z", "events": [event]},
+                {"position": 8, "offset": 10, "unreadable": "another record stands where it was parked",
+                 "recorded_at": null, "command": null, "refusal": null, "events": []},
+            ]);
+            parked["more"] = json!(10);
+            (200, parked)
+        }
         "GET /v1/streams/order-1/events" => {
             let data = json!({"note": words, "id": "x".repeat(300), "empty": {}});
             (
