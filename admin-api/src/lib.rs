@@ -1,9 +1,11 @@
 //! The operators' door: how the read models are doing, and what can be done about them.
 //!
 //! - `GET /v1/projections`, `GET /v1/projections/{name}`: how they are doing
-//! - `POST /v1/projections/{name}/{action}`: pause, resume, rebuild, verify, cancel, switch, rollback
+//! - `POST /v1/projections/{name}/{action}`: pause, resume, rebuild, verify, cancel, switch, rollback,
+//!   drop
 //! - `GET /v1/members`: the processes that run projections
-//! - `GET /v1/parked`: streams that a projection could not take up
+//! - `GET /v1/parked`, `GET /v1/parked/{projection}/{stream}`: streams that a projection could not take
+//!   up, and the commits that wait
 //! - `POST /v1/parked/{projection}/{stream}/{action}`: retry, discard
 //!
 //! Invariant: what is asked for is recorded with who asked and why, and done by the projectors that
@@ -25,7 +27,7 @@ use door::Problem;
 use door::header::single;
 use event_log::log::EventLog;
 use kernel::explained;
-use projector::{Actor, Operator, Projection, Report, RuntimeError};
+use projector::{Actor, Operator, Operators, Projection, Report, RuntimeError};
 use serde::Deserialize;
 use serde_json::Number;
 
@@ -44,8 +46,7 @@ pub struct AdminDoor {
 
 struct Inner {
     log: Arc<dyn EventLog>,
-    postgres_url: String,
-    projections: Vec<Arc<dyn Projection>>,
+    operators: Operators,
     /// Whether anything may be changed.
     controls: bool,
     /// An earlier look, for rates.
@@ -56,28 +57,29 @@ impl AdminDoor {
     /// A door to the read models of `projections` in the Postgres at `postgres_url`, which are made
     /// from `log`. `controls` says whether anything may be changed: only if nobody but this machine
     /// can reach the door.
-    #[must_use]
+    ///
+    /// # Errors
+    /// `Postgres` if the URL cannot be parsed.
     pub fn new(
         log: &Arc<dyn EventLog>,
         postgres_url: &str,
         projections: &[Arc<dyn Projection>],
         controls: Controls,
-    ) -> Self {
-        Self {
-            inner: Arc::new(Inner {
-                log: Arc::clone(log),
-                postgres_url: postgres_url.to_owned(),
-                projections: projections.to_vec(),
-                controls: controls == Controls::Served,
-                earlier: Mutex::default(),
-            }),
-        }
+    ) -> Result<Self, RuntimeError> {
+        let inner = Inner {
+            log: Arc::clone(log),
+            operators: Operators::new(postgres_url, projections)?,
+            controls: controls == Controls::Served,
+            earlier: Mutex::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     async fn operator(&self) -> Result<Operator, Problem> {
-        let (url, projections) = (&self.inner.postgres_url, &self.inner.projections);
-        let connected = Operator::connect(url, projections).await;
-        connected.map_err(|error| failed(&error))
+        let operator = self.inner.operators.operator().await;
+        operator.map_err(|error| failed(&error))
     }
 
     fn require_controls(&self) -> Result<(), Problem> {
@@ -111,6 +113,7 @@ pub fn router(door: AdminDoor) -> Router {
         )
         .route("/v1/members", get(projections::members))
         .route("/v1/parked", get(parked::list))
+        .route("/v1/parked/{projection}/{stream}", get(parked::one))
         .route(
             "/v1/parked/{projection}/{stream}/{action}",
             post(parked::control),
@@ -188,7 +191,8 @@ fn failed(error: &RuntimeError) -> Problem {
         | RuntimeError::OtherOwner { .. }
         | RuntimeError::Rebuilding { .. }
         | RuntimeError::Cancelled { .. }
-        | RuntimeError::InUse { .. } => Problem::new(code::STATE_DOES_NOT_ALLOW, detail),
+        | RuntimeError::InUse { .. }
+        | RuntimeError::Needed { .. } => Problem::new(code::STATE_DOES_NOT_ALLOW, detail),
         _ => {
             tracing::warn!(reason = detail, "an operator's request failed");
             let detail = "the read models do not answer";

@@ -3,6 +3,8 @@
 //! Invariant: every status that can occur is listed. Deliberately absent: components that all doors
 //! use ([`door::openapi`]).
 
+mod parked;
+
 use door::PROBLEM_MEDIA_TYPE;
 use door::openapi::{
     Fragment, header_ref, integer, nullable, object, parameter_ref, responses, schema_ref, text,
@@ -11,7 +13,6 @@ use door::openapi::{
 use projector::STREAM_INDEX;
 use serde_json::{Map, Value, json};
 
-use super::parked::{LIMIT_DEFAULT, LIMIT_MAX};
 use super::{KEEP_SECONDS_DEFAULT, KEEP_SECONDS_MAX, code};
 
 /// The name of this door in the document.
@@ -77,27 +78,8 @@ pub fn fragment() -> Fragment {
         );
     }
     fragment.operation("/v1/members", "get", members_operation());
-    fragment.operation("/v1/parked", "get", parked_operation());
-    for (action, summary, description) in [
-        (
-            "retry",
-            "Take a parked stream up again",
-            "A running projector takes up the waiting commits in their order; if it fails again, \
-             the stream stays parked.",
-        ),
-        (
-            "discard",
-            "Leave a parked commit out for ever",
-            "The first waiting commit of the stream is left out by this projection, also by each \
-             rebuild; the rest stays parked until it is retried.",
-        ),
-    ] {
-        fragment.operation(
-            &format!("/v1/parked/{{projection}}/{{stream}}/{action}"),
-            "post",
-            wish_operation(action, summary, description),
-        );
-    }
+    fragment.operation("/v1/projections/{name}/drop", "post", drop_operation());
+    parked::describe(&mut fragment);
     schemas(&mut fragment);
     fragment
 }
@@ -181,30 +163,16 @@ fn schemas(fragment: &mut Fragment) {
     );
     comparison_schemas(fragment);
     fragment.schema(
-        "ParkedStreams",
+        "DroppedProjection",
         object(
-            "A page of parked streams.",
+            "What was dropped.",
             json!({
-                "parked": list(schema_ref("ParkedStream"), "The streams."),
-                "next": nullable(&text("The `after` of the next page; null on the last page.")),
-            }),
-        ),
-    );
-    fragment.schema("ParkedStream", parked_schema());
-    fragment.schema(
-        "ParkedWish",
-        object(
-            "What was asked for.",
-            json!({
-                "projection": text("The projection."),
-                "tenant": text("The tenant."),
-                "stream": text("The stream."),
-                "wish": text("`retry` or `discard`."),
+                "name": text("The projection."),
+                "generations": integer(1, "How many generations of its tables it had."),
             }),
         ),
     );
     fragment.schema("ControlRequest", control_schema());
-    fragment.schema("ParkedRequest", reason_schema());
 }
 
 fn projection_schema() -> Value {
@@ -312,25 +280,6 @@ fn comparison_schemas(fragment: &mut Fragment) {
             }),
         ),
     );
-}
-
-fn parked_schema() -> Value {
-    object(
-        "A stream that a projection could not take up.",
-        json!({
-            "projection": text("The projection."),
-            "tenant": text("The tenant."),
-            "stream": text("The stream."),
-            "partition": integer(0, "Its partition."),
-            "position": integer(0, "The position of the commit that could not be taken up."),
-            "event_type": nullable(&text("The type of that commit's first event.")),
-            "commits": integer(0, "How many commits wait."),
-            "reason": text("Why."),
-            "parked_at": moment("Since when."),
-            "attempts": integer(1, "How often it was tried."),
-            "wish": nullable(&text("What an operator asked for, until it is done.")),
-        }),
-    )
 }
 
 fn reason_schema() -> Value {
@@ -464,46 +413,14 @@ fn control_operation(action: &str, summary: &str, description: &str) -> Value {
     })
 }
 
-fn parked_operation() -> Value {
-    let mut responses = problems(&[400], &[]);
-    responses.insert("200".to_owned(), ok("The parked streams.", "ParkedStreams"));
-    json!({
-        "operationId": "parked_streams",
-        "tags": [TAG],
-        "summary": "Streams that projections could not take up",
-        "description": "By projection, tenant and stream.",
-        "parameters": [
-            {"name": "projection", "in": "query", "description": "Only those of this projection.",
-             "schema": {"type": "string"}},
-            {"name": "after", "in": "query",
-             "description": "Where the page begins: the `next` of the page before.",
-             "schema": {"type": "string", "pattern": "^[^/]*/[^/]*/[^/]*$"}},
-            {"name": "limit", "in": "query", "description": "The most streams in a page.",
-             "schema": {"type": "integer", "format": "int32", "minimum": 1, "maximum": LIMIT_MAX,
-                        "default": LIMIT_DEFAULT}},
-            parameter_ref("CorrelationId"),
-        ],
-        "responses": responses,
-    })
-}
-
-fn wish_operation(action: &str, summary: &str, description: &str) -> Value {
-    let mut responses = problems(&[400, 408, 413, 415], &[404]);
-    responses.insert("202".to_owned(), ok("It was asked for.", "ParkedWish"));
-    json!({
-        "operationId": format!("{action}_parked_stream"),
-        "tags": [TAG],
-        "summary": summary,
-        "description": description,
-        "parameters": [
-            path("projection", STREAM_INDEX, "The projection."),
-            path("stream", "example-1", "The stream."),
-            parameter_ref("Tenant"),
-            actor_parameter(),
-            parameter_ref("CorrelationId"),
-        ],
-        "requestBody": {"required": true,
-            "content": {"application/json": {"schema": schema_ref("ParkedRequest")}}},
-        "responses": responses,
-    })
+fn drop_operation() -> Value {
+    let mut operation = control_operation(
+        "drop",
+        "Drop a projection that the program does not have any more",
+        "Its views, tables, places and parked streams are dropped. A projection of this program is \
+         not dropped: a projector would make it again.",
+    );
+    let said = ok("It was dropped.", "DroppedProjection");
+    operation["responses"]["200"] = said;
+    operation
 }

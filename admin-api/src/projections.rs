@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use door::{JsonText, NoQuery, Path, Problem};
-use projector::{Process, Purpose, Report};
+use projector::{Actor, Process, Purpose, Report};
 use serde::Serialize;
 
 use super::{AdminDoor, Asked, actor, code, failed, said};
@@ -64,6 +64,9 @@ pub(super) async fn control(
     door.require_controls()?;
     let (asked, by) = (Asked::of(&body)?, actor(&headers)?);
     let who = said(&by, &asked);
+    if action == "drop" {
+        return drop_one(&door, &name, who).await;
+    }
     let mut operator = door.operator().await?;
     let keep = asked.keep().unwrap_or_default();
     let mut status = StatusCode::OK;
@@ -86,21 +89,46 @@ pub(super) async fn control(
         _ => {
             let detail = format!(
                 "there is no action {action:?}; the actions are: pause, resume, rebuild, verify, \
-                 cancel, switch, rollback"
+                 cancel, switch, rollback, drop"
             );
             return Err(Problem::new(code::ACTION_UNKNOWN, detail));
         }
     };
     done.map_err(|error| failed(&error))?;
+    // The report needs a connection, too.
+    drop(operator);
     Ok((status, Json(door.report(&name).await?)).into_response())
+}
+
+#[derive(Serialize)]
+struct Dropped<'a> {
+    name: &'a str,
+    generations: usize,
+}
+
+/// Drops what Postgres has of a projection that this program does not have any more.
+async fn drop_one(door: &AdminDoor, name: &str, who: Actor<'_>) -> Result<Response, Problem> {
+    let mut operator = door.operator().await?;
+    let generations = operator.drop_projection(name, who).await;
+    match generations.map_err(|error| failed(&error))? {
+        0 => Err(unknown(name)),
+        generations => Ok(Json(Dropped { name, generations }).into_response()),
+    }
+}
+
+fn unknown(name: &str) -> Problem {
+    let detail = format!("there is no projection {name:?}");
+    Problem::new(code::PROJECTION_UNKNOWN, detail)
 }
 
 impl AdminDoor {
     /// How every projection is doing, with rates if there was an earlier look.
     async fn reports(&self) -> Result<Vec<Report>, Problem> {
         let inner = &self.inner;
-        let reports = projector::report(Some(&*inner.log), &inner.postgres_url, &inner.projections);
-        let mut reports = reports.await.map_err(|error| failed(&error))?;
+        let mut operator = self.operator().await?;
+        let reports = operator.report(Some(&*inner.log)).await;
+        drop(operator);
+        let mut reports = reports.map_err(|error| failed(&error))?;
         let mut earlier = inner.earlier.lock().unwrap_or_else(PoisonError::into_inner);
         let age = earlier.as_ref().map(|(at, _)| at.elapsed());
         if let (Some(age), Some((_, earlier))) = (age, &*earlier)
@@ -122,9 +150,6 @@ impl AdminDoor {
     async fn report(&self, name: &str) -> Result<Report, Problem> {
         let reports = self.reports().await?;
         let found = reports.into_iter().find(|report| report.name == name);
-        found.ok_or_else(|| {
-            let detail = format!("there is no projection {name:?}");
-            Problem::new(code::PROJECTION_UNKNOWN, detail)
-        })
+        found.ok_or_else(|| unknown(name))
     }
 }

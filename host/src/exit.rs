@@ -246,6 +246,7 @@ impl From<RuntimeError> for Failure {
             | RuntimeError::InPlace { .. }
             | RuntimeError::NotReady { .. }
             | RuntimeError::InUse { .. }
+            | RuntimeError::Needed { .. }
             | RuntimeError::Cancelled { .. }
             | RuntimeError::NotVerified { .. }
             | RuntimeError::Rebuilding { .. } => Exit::Failed,

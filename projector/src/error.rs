@@ -151,6 +151,16 @@ pub enum RuntimeError {
         /// The projection.
         projection: String,
     },
+    /// Other objects depend on a read model that is to be dropped.
+    #[error(
+        "{projection} was not dropped, because other objects need it: {objects}; drop them first"
+    )]
+    Needed {
+        /// The projection.
+        projection: String,
+        /// The objects, as Postgres names them.
+        objects: String,
+    },
     /// An operator cancelled a rebuild.
     #[error("the rebuild of {projection} was cancelled")]
     Cancelled {
@@ -233,6 +243,7 @@ impl RuntimeError {
             | Self::NotReady { .. }
             | Self::NotVerified { .. }
             | Self::InUse { .. }
+            | Self::Needed { .. }
             | Self::Cancelled { .. }
             | Self::Rebuilding { .. } => false,
         }

@@ -52,6 +52,7 @@ pub use run::sample::{
 pub use run::sampler::{Freshness, Sampler};
 pub use run::status::{TaskState, TaskStatus};
 pub use run::upgrade::NewVersion;
+pub use run::waiting::{ParkedDetails, WAITING_MAX, WaitingCommit, WaitingEvent};
 /// The decimal numbers that rules calculate with.
 pub use rust_decimal::Decimal;
 /// For SQL of a projection's own.
@@ -60,6 +61,7 @@ pub use store::compare::{Comparison, Difference, TableComparison};
 pub use store::control::{Actor, Operator, ParkedStream, ParkedWish, Process};
 pub use store::held::{NamedLog, require as require_held, require_log};
 pub use store::migrate::{MigrationStatus, migrate, migration_status};
+pub use store::operators::Operators;
 pub use store::reader::{READER, Reader, prepare_reader};
 pub use store::sql::identifier as quoted;
 pub use store::trial::try_declarations;

@@ -23,4 +23,5 @@ pub(crate) mod troubles;
 pub(crate) mod upgrade;
 pub(crate) mod verifying;
 pub(crate) mod versions;
+pub(crate) mod waiting;
 pub(crate) mod writing;

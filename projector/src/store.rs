@@ -18,6 +18,7 @@ pub(crate) mod members;
 pub(crate) mod migrate;
 pub(crate) mod new_version;
 pub(crate) mod numeric;
+pub(crate) mod operators;
 pub(crate) mod own_sql;
 pub(crate) mod parked;
 pub(crate) mod reader;

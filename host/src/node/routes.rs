@@ -84,7 +84,7 @@ pub(super) fn assemble(parts: &Parts<'_>) -> Result<Router, Failure> {
         && let Some(reading) = &parts.reading
     {
         let (url, projections) = (reading.postgres_url, &parts.domain.projections);
-        let admin = AdminDoor::new(parts.log, url, projections, parts.controls);
+        let admin = AdminDoor::new(parts.log, url, projections, parts.controls)?;
         routes = routes.merge(admin_api::router(admin));
     }
     let document = document(parts.domain, parts.roles);

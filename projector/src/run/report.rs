@@ -241,18 +241,27 @@ pub async fn report(
 ) -> Result<Vec<Report>, RuntimeError> {
     let connect = RuntimeError::postgres("connect to Postgres");
     let mut connection = connect_options(url)?.connect().await.map_err(connect)?;
+    let reports = report_over(&mut connection, log, projections).await;
+    let _ = connection.close().await;
+    reports
+}
+
+/// The same over a connection.
+pub(crate) async fn report_over(
+    connection: &mut PgConnection,
+    log: Option<&dyn EventLog>,
+    projections: &[Arc<dyn Projection>],
+) -> Result<Vec<Report>, RuntimeError> {
     let mut bounds: BTreeMap<Partition, Bounds> = BTreeMap::new();
     if let Some(log) = log {
         if let Ok(Some(named)) = held::NamedLog::of(log).await {
-            held::require(&mut connection, &named).await?;
+            held::require(connection, &named).await?;
         }
         for partition in (0..log.partition_count()).map(Partition) {
             bounds.insert(partition, log.bounds(partition).await?);
         }
     }
-    let reports = report_of(&mut connection, log, &bounds, projections).await;
-    let _ = connection.close().await;
-    reports
+    report_of(connection, log, &bounds, projections).await
 }
 
 /// How long the first record that a generation lacks in a partition has been in the log, in

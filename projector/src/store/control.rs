@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use event_log::log::EventLog;
 use kernel::Timestamp;
 use serde::Serialize;
 use sqlx::postgres::PgRow;
@@ -15,10 +16,14 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Ro
 
 use crate::declare::projection::Projection;
 use crate::error::RuntimeError;
+use crate::fold::parked::{ParkedCommit, StreamId};
 use crate::run::projector::connect_options;
 use crate::run::rebuild::Purpose;
+use crate::run::report::{self, Report};
 use crate::store::generation::{self, Generation};
-use crate::store::{in_place, new_version, sql, switch};
+use crate::store::members::GenerationId;
+use crate::store::operators::Held;
+use crate::store::{in_place, new_version, parked, sql, switch};
 
 /// Who asks for something, and why.
 #[derive(Clone, Copy, Debug)]
@@ -141,9 +146,41 @@ fn moment(row: &PgRow, column: &str) -> Result<Timestamp, sqlx::Error> {
         .map_err(|_| sqlx::Error::Decode("a moment of the years 1 to 9999".into()))
 }
 
+/// What depends on something that was to be dropped, if Postgres refused it for that reason.
+fn dependents(error: &sqlx::Error) -> Option<String> {
+    let error = error.as_database_error()?;
+    let is_needed = error.code().as_deref() == Some("2BP01");
+    let error = error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>();
+    let detail = error.and_then(|error| error.detail()).unwrap_or_default();
+    is_needed.then(|| detail.replace('\n', "; "))
+}
+
+/// The parked streams of live read models.
+const PARKED: &str = "SELECT p.*, (SELECT count(*) FROM annals.parked_commit AS c \
+        WHERE c.projection = p.projection AND c.generation = p.generation \
+        AND c.tenant = p.tenant AND c.stream = p.stream) AS commits \
+    FROM annals.parked AS p JOIN annals.generation AS g USING (projection, generation) \
+    WHERE g.state = 'live'";
+
+fn parked_of(row: &PgRow) -> Result<ParkedStream, sqlx::Error> {
+    Ok(ParkedStream {
+        projection: row.try_get("projection")?,
+        tenant: row.try_get("tenant")?,
+        stream: row.try_get("stream")?,
+        partition: row.try_get::<i32, _>("partition")?.cast_unsigned(),
+        position: row.try_get::<i64, _>("position")?.cast_unsigned(),
+        event_type: row.try_get("event_type")?,
+        commits: row.try_get("commits")?,
+        reason: row.try_get("reason")?,
+        parked_at: moment(row, "parked_at")?,
+        attempts: row.try_get("attempts")?,
+        wish: row.try_get("wish")?,
+    })
+}
+
 /// An operator's connection to the read models.
 pub struct Operator {
-    connection: PgConnection,
+    connection: Held,
     projections: Vec<Arc<dyn Projection>>,
 }
 
@@ -158,10 +195,26 @@ impl Operator {
     ) -> Result<Self, RuntimeError> {
         let connect = RuntimeError::postgres("connect to Postgres");
         let connection = connect_options(url)?.connect().await.map_err(connect)?;
-        Ok(Self {
+        let connection = Held::Own(Box::new(connection));
+        Ok(Self::over(connection, projections.to_vec()))
+    }
+
+    pub(crate) fn over(connection: Held, projections: Vec<Arc<dyn Projection>>) -> Self {
+        Self {
             connection,
-            projections: projections.to_vec(),
-        })
+            projections,
+        }
+    }
+
+    /// How every projection of this program, and every one that Postgres has, is doing.
+    ///
+    /// # Errors
+    /// `Postgres`, `Log`, `OtherLog`.
+    pub async fn report(
+        &mut self,
+        log: Option<&dyn EventLog>,
+    ) -> Result<Vec<Report>, RuntimeError> {
+        report::report_over(&mut self.connection, log, &self.projections).await
     }
 
     fn declared(&self, name: &str) -> Result<Arc<dyn Projection>, RuntimeError> {
@@ -293,7 +346,7 @@ impl Operator {
         let found: Option<(i32, String)> = sqlx::query_as(select)
             .bind(name)
             .bind(state)
-            .fetch_optional(&mut self.connection)
+            .fetch_optional(&mut *self.connection)
             .await
             .map_err(RuntimeError::postgres("find a generation"))?;
         let Some((number, rule)) = found else {
@@ -322,7 +375,7 @@ impl Operator {
     /// Drops everything of a projection that this program does not have any more.
     ///
     /// # Errors
-    /// `InUse` if this program still has it; `InTheWay`, `Postgres`.
+    /// `InUse` if this program still has it; `Needed`, `Postgres`.
     pub async fn drop_projection(
         &mut self,
         name: &str,
@@ -353,10 +406,14 @@ impl Operator {
             statements.extend(tables.iter().map(table));
         }
         for statement in statements {
-            sqlx::raw_sql(AssertSqlSafe(statement))
-                .execute(&mut *tx)
-                .await
-                .map_err(failed())?;
+            let dropped = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *tx);
+            dropped.await.map_err(|error| match dependents(&error) {
+                Some(objects) => RuntimeError::Needed {
+                    projection: name.to_owned(),
+                    objects,
+                },
+                None => failed()(error),
+            })?;
         }
         for table in ["pause", "discarded", "declined"] {
             let delete = format!("DELETE FROM annals.{table} WHERE projection = $1");
@@ -383,7 +440,7 @@ impl Operator {
                 (SELECT count(*) FROM annals.lease AS l WHERE l.member = m.member) AS leases \
             FROM annals.member AS m ORDER BY m.started_at, m.member";
         let rows = sqlx::query(select)
-            .fetch_all(&mut self.connection)
+            .fetch_all(&mut *self.connection)
             .await
             .map_err(failed())?;
         let process = |row: &PgRow| -> Result<Process, sqlx::Error> {
@@ -411,39 +468,49 @@ impl Operator {
         limit: i64,
     ) -> Result<Vec<ParkedStream>, RuntimeError> {
         let failed = || RuntimeError::postgres("list the parked streams");
-        let select = "SELECT p.*, (SELECT count(*) FROM annals.parked_commit AS c \
-                WHERE c.projection = p.projection AND c.generation = p.generation \
-                AND c.tenant = p.tenant AND c.stream = p.stream) AS commits \
-            FROM annals.parked AS p JOIN annals.generation AS g USING (projection, generation) \
-            WHERE g.state = 'live' AND ($1::text IS NULL OR p.projection = $1) \
-            AND ($2::text IS NULL OR (p.projection, p.tenant, p.stream) > ($2, $3, $4)) \
-            ORDER BY p.projection, p.tenant, p.stream LIMIT $5";
-        let rows = sqlx::query(select)
+        let select = format!(
+            "{PARKED} AND ($1::text IS NULL OR p.projection = $1) \
+             AND ($2::text IS NULL OR (p.projection, p.tenant, p.stream) > ($2, $3, $4)) \
+             ORDER BY p.projection, p.tenant, p.stream LIMIT $5"
+        );
+        let rows = sqlx::query(AssertSqlSafe(select))
             .bind(projection)
             .bind(after.map(|after| after.0))
             .bind(after.map(|after| after.1))
             .bind(after.map(|after| after.2))
             .bind(limit)
-            .fetch_all(&mut self.connection)
+            .fetch_all(&mut *self.connection)
             .await
             .map_err(failed())?;
-        let parked = |row: &PgRow| -> Result<ParkedStream, sqlx::Error> {
-            Ok(ParkedStream {
-                projection: row.try_get("projection")?,
-                tenant: row.try_get("tenant")?,
-                stream: row.try_get("stream")?,
-                partition: row.try_get::<i32, _>("partition")?.cast_unsigned(),
-                position: row.try_get::<i64, _>("position")?.cast_unsigned(),
-                event_type: row.try_get("event_type")?,
-                commits: row.try_get("commits")?,
-                reason: row.try_get("reason")?,
-                parked_at: moment(row, "parked_at")?,
-                attempts: row.try_get("attempts")?,
-                wish: row.try_get("wish")?,
-            })
-        };
-        let parked = rows.iter().map(parked).collect::<Result<_, _>>();
+        let parked = rows.iter().map(parked_of).collect::<Result<_, _>>();
         parked.map_err(failed())
+    }
+
+    /// A parked stream of a live read model, with its first commits; absent if it is not parked.
+    pub(crate) async fn parked_commits(
+        &mut self,
+        projection: &str,
+        stream: &StreamId,
+        limit: i64,
+    ) -> Result<Option<(ParkedStream, Vec<ParkedCommit>)>, RuntimeError> {
+        let failed = || RuntimeError::postgres("read what a parked stream waits with");
+        let mut tx = self.connection.begin().await.map_err(failed())?;
+        let select = format!("{PARKED} AND p.projection = $1 AND p.tenant = $2 AND p.stream = $3");
+        let row = sqlx::query(AssertSqlSafe(select))
+            .bind(projection)
+            .bind(&stream.tenant)
+            .bind(&stream.stream)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(failed())?;
+        let Some(row) = row else { return Ok(None) };
+        let id = GenerationId {
+            projection: projection.to_owned(),
+            number: row.try_get("generation").map_err(failed())?,
+        };
+        let commits = parked::waiting(&mut tx, &id, stream, limit).await?;
+        tx.commit().await.map_err(failed())?;
+        Ok(Some((parked_of(&row).map_err(failed())?, commits)))
     }
 
     /// Asks the running projector to take a parked stream up again, or to discard its first parked
@@ -473,7 +540,7 @@ impl Operator {
             })
             .bind(actor.name)
             .bind(actor.reason)
-            .execute(&mut self.connection)
+            .execute(&mut *self.connection)
             .await
             .map_err(RuntimeError::postgres("ask for a parked stream"))?;
         Ok(changed.rows_affected() > 0)

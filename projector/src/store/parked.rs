@@ -192,16 +192,39 @@ pub(crate) async fn first_commits(
     stream: &StreamId,
     limit: i64,
 ) -> Result<Vec<ParkedCommit>, RuntimeError> {
-    let select = "SELECT position, \"offset\", record_hash FROM annals.parked_commit \
-                  WHERE projection = $1 AND generation = $2 AND tenant = $3 AND stream = $4 \
-                  ORDER BY position LIMIT $5 FOR UPDATE";
+    commits(tx, id, stream, limit, " FOR UPDATE").await
+}
+
+/// The first parked commits of a stream, in their order, for a look at them.
+pub(crate) async fn waiting(
+    connection: &mut PgConnection,
+    id: &GenerationId,
+    stream: &StreamId,
+    limit: i64,
+) -> Result<Vec<ParkedCommit>, RuntimeError> {
+    commits(connection, id, stream, limit, "").await
+}
+
+async fn commits(
+    connection: &mut PgConnection,
+    id: &GenerationId,
+    stream: &StreamId,
+    limit: i64,
+    lock: &'static str,
+) -> Result<Vec<ParkedCommit>, RuntimeError> {
+    let select = format!(
+        "SELECT position, \"offset\", record_hash FROM annals.parked_commit \
+         WHERE projection = $1 AND generation = $2 AND tenant = $3 AND stream = $4 \
+         ORDER BY position LIMIT $5{lock}"
+    );
+    let select = sqlx::AssertSqlSafe(select);
     let rows: Vec<(i64, i64, Vec<u8>)> = sqlx::query_as(select)
         .bind(&id.projection)
         .bind(id.number)
         .bind(&stream.tenant)
         .bind(&stream.stream)
         .bind(limit)
-        .fetch_all(tx)
+        .fetch_all(connection)
         .await
         .map_err(RuntimeError::postgres(
             "read the commits of a parked stream",

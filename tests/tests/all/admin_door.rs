@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use admin_api::{AdminDoor, Controls, router};
-use projector::Projector;
+use projector::{Projection, Projector};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::harness::logs::{Kind, NewLog};
@@ -13,7 +13,9 @@ use tests::harness::stack::read_models;
 use tokio::net::TcpListener;
 
 use crate::generated_requests::assert_door_keeps_its_document;
-use crate::projections::{database, scalar, shop_history, submit_all, until};
+use crate::projections::{
+    Sample, database, execute, level, scalar, shop_history, submit_all, until,
+};
 use crate::write_side::start;
 
 struct Served {
@@ -23,8 +25,17 @@ struct Served {
 
 impl Served {
     async fn start(log: &NewLog, postgres_url: &str, controls: Controls) -> Self {
-        let all = read_models();
-        let admin = AdminDoor::new(&log.log, postgres_url, &all, controls);
+        Self::showing(log, postgres_url, read_models(), controls).await
+    }
+
+    /// A door of a program with these read models.
+    async fn showing(
+        log: &NewLog,
+        postgres_url: &str,
+        all: Vec<Arc<dyn Projection>>,
+        controls: Controls,
+    ) -> Self {
+        let admin = AdminDoor::new(&log.log, postgres_url, &all, controls).unwrap();
         let schemas = door::openapi::domain_generator();
         let fragments = [admin_api::fragment(), door::health::fragment()];
         let document = door::openapi::document(&door::Program::annals(), fragments, schemas);
@@ -173,4 +184,153 @@ async fn generated_requests_get_only_answers_of_the_document() {
     let settings = include_str!("admin_door/schemathesis.toml");
     assert_door_keeps_its_document(&door.url, settings, 15).await;
     projector.stop().await.unwrap();
+}
+
+fn sample(fails_at: Option<&'static str>) -> Arc<dyn Projection> {
+    Arc::new(Sample {
+        name: "sample",
+        version: 1,
+        fails_at,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parked_stream_is_shown_with_the_events_that_wait() {
+    let log = NewLog::make(Kind::Sqlite, 2).await;
+    let engine = start(&log).await;
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    let all = vec![sample(Some("order-17"))];
+    let projector = Projector::spawn(&log.log, &url, &all, 1).unwrap();
+    submit_all(&engine, shop_history(3, 30)).await;
+    until("it has caught up", async || level(&log, &url, &all).await).await;
+    let door = Served::showing(&log, &url, all, Controls::Served).await;
+    let path = "/v1/parked/sample/order-17";
+    let shown = door.get(path).await;
+    assert!(
+        shown["reason"].as_str().unwrap().contains("panicked"),
+        "{shown}"
+    );
+    let waiting = shown["waiting"].as_array().unwrap();
+    let commits = shown["commits"].as_u64().unwrap();
+    assert!(commits > 1, "{shown}");
+    assert_eq!(
+        waiting.len() as u64 + shown["more"].as_u64().unwrap(),
+        commits
+    );
+    assert_eq!(waiting[0]["position"], shown["position"]);
+    let first = &waiting[0]["events"][0];
+    assert_eq!(
+        (&first["type"], &first["version"]),
+        (&json!("OrderPlaced"), &json!(1))
+    );
+    assert!(
+        first["data"].is_object() && first["occurred_at"].is_string(),
+        "{first}"
+    );
+    let events = waiting.iter().flat_map(|c| c["events"].as_array().unwrap());
+    let versions: Vec<u64> = events.map(|e| e["version"].as_u64().unwrap()).collect();
+    assert!(
+        versions.is_sorted() && versions.len() > 1,
+        "in their order: {versions:?}"
+    );
+    let one = door.get(&format!("{path}?limit=1")).await;
+    assert_eq!(one["waiting"].as_array().unwrap().len(), 1);
+    assert_eq!(one["more"], commits - 1);
+    for (path, status, code) in [
+        (format!("{path}?limit=0"), 400, "query_invalid"),
+        (format!("{path}?limit=101"), 400, "query_invalid"),
+        (
+            "/v1/parked/sample/order-1".to_owned(),
+            404,
+            "stream_not_parked",
+        ),
+        (
+            "/v1/parked/nothing/order-17".to_owned(),
+            404,
+            "stream_not_parked",
+        ),
+    ] {
+        let (found, said) = door.ask(Method::GET, &path, None).await;
+        assert_eq!((found, &said["code"]), (status, &json!(code)), "{path}");
+    }
+    // Whoever looks often needs no connections of their own: a few are kept.
+    let eldest = "SELECT min(backend_start)::text FROM pg_stat_activity \
+                  WHERE application_name = 'annals-admin'";
+    let before: String = scalar(&url, eldest).await;
+    for _ in 0..10 {
+        door.get("/v1/projections").await;
+        door.get(path).await;
+    }
+    assert_eq!(scalar::<String>(&url, eldest).await, before);
+    let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'annals-admin'";
+    assert!(scalar::<i64>(&url, count).await <= 2);
+    // What is not the parked record is not shown as if it were.
+    let change = "UPDATE annals.parked_commit SET record_hash = sha256('other') \
+                  WHERE position = (SELECT min(position) FROM annals.parked_commit)";
+    execute(&url, change).await;
+    let shown = door.get(path).await;
+    let first = &shown["waiting"][0];
+    assert!(
+        first["unreadable"]
+            .as_str()
+            .unwrap()
+            .contains("another record"),
+        "{first}"
+    );
+    assert_eq!(first["events"], json!([]));
+    assert!(shown["waiting"][1]["unreadable"].is_null(), "{shown}");
+    projector.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_projection_that_the_program_lost_is_dropped() {
+    let log = NewLog::make(Kind::Sqlite, 1).await;
+    drop(start(&log).await);
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    let mut all = read_models();
+    all.push(sample(None));
+    projector::catch_up(&log.log, &url, &all, Box::new(|_| {}))
+        .await
+        .unwrap();
+    let public = Served::start(&log, &url, Controls::Off).await;
+    let path = "/v1/projections/sample/drop";
+    let (status, said) = public.control(path).await;
+    assert_eq!((status, &said["code"]), (403, &json!("controls_off")));
+    let door = Served::start(&log, &url, Controls::Served).await;
+    let shown = door.get("/v1/projections/sample").await;
+    assert_eq!(shown["state"], "unknown");
+    // What users built on it is named and stays.
+    execute(
+        &url,
+        "CREATE VIEW public.of_a_user AS SELECT * FROM read.sample",
+    )
+    .await;
+    let (status, said) = door.control(path).await;
+    assert_eq!(
+        (status, &said["code"]),
+        (409, &json!("state_does_not_allow"))
+    );
+    let detail = said["detail"].as_str().unwrap();
+    assert!(detail.contains("of_a_user"), "{detail}");
+    execute(&url, "DROP VIEW public.of_a_user").await;
+    let (status, said) = door.control(path).await;
+    assert_eq!(
+        (status, said),
+        (200, json!({"name": "sample", "generations": 1}))
+    );
+    let left = "SELECT count(*) FROM pg_class WHERE relname LIKE 'sample%'";
+    assert_eq!(scalar::<i64>(&url, left).await, 0);
+    let noted = "SELECT string_agg(actor || ' ' || action || ': ' || reason, ', ' ORDER BY id) \
+                 FROM annals.control WHERE projection = 'sample'";
+    assert_eq!(scalar::<String>(&url, noted).await, "ann drop: a test");
+    let (status, said) = door.control(path).await;
+    assert_eq!((status, &said["code"]), (404, &json!("projection_unknown")));
+    // A projector would make it again.
+    let (status, said) = door.control("/v1/projections/daily_sales/drop").await;
+    assert_eq!(
+        (status, &said["code"]),
+        (409, &json!("state_does_not_allow"))
+    );
 }

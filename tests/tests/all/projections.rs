@@ -218,7 +218,7 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-async fn level(log: &NewLog, url: &str, projections: &[Arc<dyn Projection>]) -> bool {
+pub(crate) async fn level(log: &NewLog, url: &str, projections: &[Arc<dyn Projection>]) -> bool {
     let places = places(&*log.log, url, projections).await.unwrap();
     places.iter().all(|place| place.gap == Some(0)) && places.len() >= projections.len()
 }
@@ -401,10 +401,10 @@ async fn one_task_four_tasks_and_a_rebuild_give_the_same_rows() {
 }
 
 /// A projection with every merge rule over all orders, in ten rows.
-struct Sample {
-    name: &'static str,
-    version: u32,
-    fails_at: Option<&'static str>,
+pub(crate) struct Sample {
+    pub(crate) name: &'static str,
+    pub(crate) version: u32,
+    pub(crate) fails_at: Option<&'static str>,
 }
 
 const SAMPLE: &[Table] = &[Table {

@@ -6,6 +6,7 @@ use std::process::Output;
 
 use event_log::log::{LogAddress, StoreOptions, create_store};
 use regex::Regex;
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
@@ -201,6 +202,58 @@ async fn a_read_model_that_the_program_lost_is_dropped_as_advised() {
     // One that the program has is not dropped: a projector would make it again.
     let own = ["projections", "drop", "order_summary", "--postgres", &url];
     assert_exit(&call(folder.path(), &own), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parked_stream_is_shown_with_what_waits() {
+    let log = NewLog::make(Kind::Sqlite, 1).await;
+    let engine = start(&log).await;
+    let postgres = Postgres::start();
+    let url = postgres.create_database().await;
+    projector::migrate(&url).await.unwrap();
+    crate::projections::caught_up(&log.log, &url).await;
+    let refuse = "ALTER TABLE projection.order_summary_v3_g1 \
+                  ADD CONSTRAINT refuses CHECK (order_id <> '1')";
+    execute(&url, refuse).await;
+    for (id, command, data) in [
+        ("a", "PlaceOrder", place()),
+        ("b", "ApproveOrder", json!({})),
+    ] {
+        let request = request("order-1", command, id, &data);
+        submit(&engine, request).await.unwrap();
+    }
+    engine.drain(std::time::Duration::from_secs(5)).await;
+    crate::projections::caught_up(&log.log, &url).await;
+    let folder = folder();
+    let address = log.address.to_string();
+    let show = |more: &[&str]| {
+        let mut words = vec!["parked", "show", "order_summary"];
+        words.extend(more);
+        words.extend(["--log", &address, "--postgres", &url]);
+        call(folder.path(), &words)
+    };
+    let shown = show(&["order-1"]);
+    assert_exit(&shown, 0);
+    let (data, said) = (stdout(&shown), stderr(&shown));
+    assert!(
+        data.contains("OrderPlaced") && data.contains("OrderApproved"),
+        "{data}"
+    );
+    assert!(
+        said.contains("order-1 of tenant main is parked") && said.contains("refuses"),
+        "{said}"
+    );
+    let shown = show(&["order-1", "--limit", "1"]);
+    assert!(
+        stderr(&shown).contains("1 of 2 waiting commits are shown"),
+        "{}",
+        stderr(&shown)
+    );
+    assert!(!stdout(&shown).contains("OrderApproved"));
+    let shown = show(&["order-1", "--output", "json"]);
+    let whole: Value = serde_json::from_str(&stdout(&shown)).unwrap();
+    assert_eq!(whole["waiting"][1]["events"][0]["type"], "OrderApproved");
+    assert_exit(&show(&["order-2"]), 7);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
