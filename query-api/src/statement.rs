@@ -280,8 +280,10 @@ impl<'m> Writer<'m> {
             Some(suspects) => format!("(SELECT {SUSPECTS} {PARKED} AND {suspects})"),
             None => "NULL::text".to_owned(),
         };
+        // Postgres shows only the beginning of a statement that runs: this says what it reads.
+        let view = &self.view;
         let sql = format!(
-            "SELECT v.rows_version, {count}, \
+            "/* {view} */ SELECT v.rows_version, {count}, \
                 CASE WHEN v.parked > 0 THEN (SELECT count(*) {PARKED}) ELSE 0 END, \
                 CASE WHEN v.parked > 0 THEN {suspects} END, {nothing} \
              FROM ({ROWS_VERSION}$1) AS v \
