@@ -5,8 +5,9 @@
 //! with every change of this file: the program makes the rows again from the log, beside the old
 //! ones, and `projections switch balances` shows them.
 
+use annals::Decider as _;
 use annals::read_model::ColumnType::{Bigint, Text, Timestamptz};
-use annals::read_model::{Rules, Table, Value, add, key, max, set, tally};
+use annals::read_model::{KeyIs, Rules, Table, Value, add, key, max, set, tally};
 
 use crate::account::{Account, AccountOpened, MoneyDeposited, MoneyWithdrawn};
 
@@ -21,6 +22,7 @@ const BALANCES: Table = Table {
         tally("movements", "How often money came in or went out."),
         max("last_moved_at", Timestamptz, "When that was, last.").nullable(),
     ],
+    key_is: KeyIs::StreamId(Account::CATEGORY),
     ..Table::PLAIN
 };
 

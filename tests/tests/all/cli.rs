@@ -18,6 +18,7 @@ mod observed;
 mod paused;
 mod postgres;
 pub(crate) mod program;
+mod project;
 mod runs;
 mod tools;
 mod traced;
