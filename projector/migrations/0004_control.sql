@@ -12,6 +12,8 @@ ALTER TABLE annals.generation
         CHECK (purpose IN ('switch', 'wait', 'verify')),
     -- Raised by whatever changes rows without moving a checkpoint, and by a switch.
     ADD COLUMN epoch bigint NOT NULL DEFAULT 0,
+    -- How many rows annals.parked has of it: each query asks, and must not count.
+    ADD COLUMN parked bigint NOT NULL DEFAULT 0,
     -- Whether it may go only as far as annals.ceiling says.
     ADD COLUMN has_ceiling boolean NOT NULL DEFAULT false,
     ADD COLUMN comparison jsonb,
@@ -89,6 +91,7 @@ COMMENT ON COLUMN annals.generation.state IS 'live: the views in the schema read
 COMMENT ON COLUMN annals.generation.rule IS 'The rule that fills it: name, version and a digest of its declarations.';
 COMMENT ON COLUMN annals.generation.purpose IS 'What happens when it is ready: switch, wait, or verify (it is compared and dropped).';
 COMMENT ON COLUMN annals.generation.epoch IS 'Raised when rows change although no checkpoint moves.';
+COMMENT ON COLUMN annals.generation.parked IS 'How many streams it has parked.';
 COMMENT ON COLUMN annals.generation.has_ceiling IS 'Whether it may go only as far as annals.ceiling says.';
 COMMENT ON COLUMN annals.generation.comparison IS 'How it compared with the live generation.';
 COMMENT ON COLUMN annals.generation.keep_seconds IS 'For how long the generation that it replaces is kept.';

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::format::{Format, write_header, write_line};
 use super::snapshot::{Head, head_of, is_broken, is_replaced};
-use super::statement::{ROW_FROM, Statement};
+use super::statement::{HeadForm, ROW_FROM, Statement};
 use super::{QueryDoor, RETRY_AFTER, code, failed};
 
 /// The most exports at once.
@@ -173,7 +173,8 @@ impl Task {
         head: &mut Option<oneshot::Sender<Result<Head, sqlx::Error>>>,
     ) -> Result<(), Broken> {
         let shown = self.door.model(self.model).map_err(|_| Broken::Client)?;
-        let mut rows = self.statement.query().fetch(&mut **connection);
+        let query = self.statement.query(HeadForm::WithParked);
+        let mut rows = query.fetch(&mut **connection);
         let mut piece = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
         if self.format == Format::Csv {
             write_header(shown, &mut piece);

@@ -14,7 +14,7 @@ use sqlx::{Connection as _, Row as _};
 
 use super::Whose;
 use super::parked::Parked;
-use super::statement::Statement;
+use super::statement::{HeadForm, Statement};
 
 /// The most connections for rows.
 pub(super) const CONNECTIONS_MAX: u32 = 8;
@@ -74,11 +74,24 @@ pub(super) fn pool(
 
 /// What a statement reads.
 pub(super) async fn read(pool: &PgPool, statement: &Statement) -> Result<Snapshot, sqlx::Error> {
+    let snapshot = read_as(pool, statement, HeadForm::Plain).await?;
+    if snapshot.head.version.parked() == 0 {
+        return Ok(snapshot);
+    }
+    // Rows and parked streams must be of one snapshot, so both are read.
+    read_as(pool, statement, HeadForm::WithParked).await
+}
+
+async fn read_as(
+    pool: &PgPool,
+    statement: &Statement,
+    head: HeadForm,
+) -> Result<Snapshot, sqlx::Error> {
     let mut was_replaced = false;
     let mut broken = 0;
     loop {
         let mut connection = pool.acquire().await?;
-        let error = match statement.query().fetch_all(&mut *connection).await {
+        let error = match statement.query(head).fetch_all(&mut *connection).await {
             Ok(rows) => return of_rows(rows),
             Err(error) => error,
         };

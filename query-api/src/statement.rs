@@ -23,12 +23,23 @@ pub(super) const COUNT_MAX: i64 = 100_000;
 /// The place of the first column of a row; before it stand the columns of the head.
 pub(super) const ROW_FROM: usize = 4;
 
+/// Whether a statement's head tells which streams are parked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HeadForm {
+    /// It only tells, in the version, whether any is. Most of the time none is, and looking for them
+    /// would cost as much as the rows.
+    Plain,
+    /// It tells how many streams of the tenant are parked, and which.
+    WithParked,
+}
+
 /// A statement with its values. Its first row is the head: the version of the rows, their count if it
 /// is wanted, how many streams of the tenant are parked, and those of them that the query may name.
 /// Every other row is one of the read model.
 #[derive(Clone, Debug)]
 pub(super) struct Statement {
     sql: SqlStr,
+    with_parked: SqlStr,
     values: Vec<Value>,
 }
 
@@ -76,8 +87,12 @@ impl Statement {
     }
 
     /// The statement as a query.
-    pub(super) fn query(&self) -> Query<'_, Postgres, PgArguments> {
-        self.values.iter().fold(sqlx::query(self.sql.clone()), bind)
+    pub(super) fn query(&self, head: HeadForm) -> Query<'_, Postgres, PgArguments> {
+        let sql = match head {
+            HeadForm::Plain => &self.sql,
+            HeadForm::WithParked => &self.with_parked,
+        };
+        self.values.iter().fold(sqlx::query(sql.clone()), bind)
     }
 
     #[cfg(test)]
@@ -282,16 +297,18 @@ impl<'m> Writer<'m> {
         };
         // Postgres shows only the beginning of a statement that runs: this says what it reads.
         let view = &self.view;
-        let sql = format!(
-            "/* {view} */ SELECT v.rows_version, {count}, \
-                CASE WHEN v.parked > 0 THEN (SELECT count(*) {PARKED}) ELSE 0 END, \
-                CASE WHEN v.parked > 0 THEN {suspects} END, {nothing} \
-             FROM ({ROWS_VERSION}$1) AS v \
-             UNION ALL SELECT NULL, NULL, NULL, NULL, {} FROM ({rows}) AS p",
-            self.columns
-        );
+        let sql = |parked: &str| {
+            let sql = format!(
+                "/* {view} */ SELECT v.rows_version, {count}, {parked}, {nothing} \
+                 FROM ({ROWS_VERSION}$1) AS v \
+                 UNION ALL SELECT NULL, NULL, NULL, NULL, {} FROM ({rows}) AS p",
+                self.columns
+            );
+            AssertSqlSafe(sql).into_sql_str()
+        };
         Statement {
-            sql: AssertSqlSafe(sql).into_sql_str(),
+            sql: sql("0::bigint, NULL::text"),
+            with_parked: sql(&format!("(SELECT count(*) {PARKED}), {suspects}")),
             values: self.values,
         }
     }

@@ -12,18 +12,15 @@ use sqlx::PgExecutor;
 use crate::store::sql::{physical_name, qualified_table};
 
 /// The version of the rows that a projection shows, as one text in the column `rows_version`: a
-/// subquery that the name of the projection must follow. Beside it stand the number of the
-/// `generation` and how many streams of all tenants it has `parked`.
+/// subquery that the name of the projection must follow. Beside it stands the number of the
+/// `generation`.
 ///
 /// It gives no row if nothing is shown. In the statement that reads the rows it sees what they see:
 /// a statement has one snapshot, which is taken after its views are locked.
 pub const ROWS_VERSION: &str = "\
-    SELECT concat_ws(' ', g.generation, g.version, g.epoch, k.parked, c.log, c.places) \
-        AS rows_version, g.generation, k.parked \
-    FROM annals.generation AS g CROSS JOIN LATERAL (\
-        SELECT count(*) AS parked FROM annals.parked AS k \
-        WHERE k.projection = g.projection AND k.generation = g.generation\
-    ) AS k LEFT JOIN LATERAL (\
+    SELECT concat_ws(' ', g.generation, g.version, g.epoch, g.parked, c.log, c.places) \
+        AS rows_version, g.generation \
+    FROM annals.generation AS g LEFT JOIN LATERAL (\
         SELECT min(c.log::text) AS log, \
             string_agg(c.partition || ':' || c.position, ',' ORDER BY c.partition) AS places \
         FROM annals.checkpoint AS c \

@@ -86,6 +86,17 @@ pub(crate) async fn store(
             .await
             .map_err(failed())?;
     }
+    if !parks.is_empty() {
+        let count = "UPDATE annals.generation SET parked = parked + $3 \
+                     WHERE projection = $1 AND generation = $2";
+        sqlx::query(count)
+            .bind(&id.projection)
+            .bind(id.number)
+            .bind(i64::try_from(parks.len()).unwrap_or(i64::MAX))
+            .execute(&mut *tx)
+            .await
+            .map_err(failed())?;
+    }
     if commits.is_empty() {
         return Ok(());
     }
@@ -275,15 +286,17 @@ pub(crate) async fn remove(
         .execute(&mut *tx)
         .await
         .map_err(failed())?;
-    let raise = "UPDATE annals.generation SET epoch = epoch + 1 \
+    let released = released.rows_affected();
+    let raise = "UPDATE annals.generation SET epoch = epoch + 1, parked = parked - $3 \
                  WHERE projection = $1 AND generation = $2";
     sqlx::query(raise)
         .bind(&id.projection)
         .bind(id.number)
+        .bind(released.cast_signed())
         .execute(tx)
         .await
         .map_err(failed())?;
-    Ok(released.rows_affected() == 0)
+    Ok(released == 0)
 }
 
 /// Notes that a stream stays parked: why, and behind which commit.
