@@ -69,6 +69,8 @@ async fn a_poisoned_stream_waits_in_its_order_and_is_taken_up_once_the_cause_is_
     assert_eq!(stream, "order-17");
     assert!(reason.contains("panicked"), "{reason}");
     assert!(projector.stopped().is_empty());
+    let counted = "SELECT coalesce(sum(parked), 0)::bigint FROM annals.generation";
+    assert_eq!(scalar::<i64>(&url, counted).await, 1);
     // What comes later in the stream waits behind it.
     fill(&log, later(shop_history(4, 40))).await;
     caught_up(&log.log, &url, &poisoned).await;
@@ -113,6 +115,7 @@ async fn a_poisoned_stream_waits_in_its_order_and_is_taken_up_once_the_cause_is_
         "{noted}"
     );
     assert!(noted.ends_with("the stream is taken up again"), "{noted}");
+    assert_eq!(scalar::<i64>(&url, counted).await, 0);
     let epoch = "SELECT epoch > 0 FROM annals.generation WHERE state = 'live'";
     assert!(scalar::<bool>(&url, epoch).await);
 }
