@@ -143,6 +143,7 @@ mod tests {
                 lag: Duration::from_millis(lag_ms),
                 gap: 1,
                 stopped_partitions,
+                stuck: Vec::new(),
             };
             let lag = format!("{}.{:03}", lag_ms / 1_000, lag_ms % 1_000);
             let stale = stale.map(|stale: &str| (STALE, stale.to_owned()));

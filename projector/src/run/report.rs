@@ -16,8 +16,8 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
 use crate::declare::projection::Projection;
 use crate::error::RuntimeError;
+use crate::run::next;
 use crate::run::projector::connect_options;
-use crate::run::{measure, next};
 use crate::store::compare::Comparison;
 use crate::store::held;
 
