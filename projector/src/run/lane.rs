@@ -183,6 +183,8 @@ impl Lane {
     }
 
     async fn follow(&mut self, session: &mut Session) -> Result<Turn, RuntimeError> {
+        // A wait before, for example for the ceiling, was no work.
+        self.share.begin(Instant::now());
         if self.is_at_ceiling(session) {
             return self.wait_for_ceiling(session).await;
         }
