@@ -165,9 +165,12 @@ impl Shown {
         } else {
             TaskState::Following
         };
-        inner
-            .troubles
-            .retain(|id, _| look.generations.contains_key(id));
+        // While it is paused no lane writes it, and none tells that the trouble is over.
+        let is_written = |id: &GenerationId| {
+            let seen = look.generations.get(id);
+            seen.is_some_and(|seen| !seen.is_paused)
+        };
+        inner.troubles.retain(|id, _| is_written(id));
         inner.lanes = lanes;
         inner.stopped = stopped;
         inner.problems = problems;
@@ -222,4 +225,51 @@ fn stops(stopped: &[StoppedProjection]) -> Vec<String> {
         }
     }
     alike.iter().map(StoppedProjection::with_remedy).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::store::members::Seen;
+
+    #[test]
+    fn a_paused_read_model_has_no_trouble_of_before() {
+        let own = Member {
+            id: Uuid::nil(),
+            name: "here".to_owned(),
+            rules: BTreeSet::new(),
+            builds_only: false,
+            too_old: BTreeSet::new(),
+        };
+        let id = GenerationId {
+            projection: "sales".to_owned(),
+            number: 1,
+        };
+        let look = |is_paused| Look {
+            members: Vec::new(),
+            generations: BTreeMap::from([(
+                id.clone(),
+                Seen {
+                    state: GenerationState::Live,
+                    rule: "sales 1".to_owned(),
+                    version: 1,
+                    places: BTreeMap::new(),
+                    leases: BTreeMap::new(),
+                    is_paused,
+                    stopped: BTreeMap::new(),
+                },
+            )]),
+        };
+        let shown = Shown::new();
+        let lanes = || vec![StatusBoard::new(Vec::new())];
+        shown.trouble(&id, Some("the disk is full".to_owned()));
+        shown.look(&look(false), &own, lanes(), Said::default());
+        assert!(shown.is_troubled(&id));
+        shown.look(&look(true), &own, lanes(), Said::default());
+        assert!(!shown.is_troubled(&id));
+    }
 }
