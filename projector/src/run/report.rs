@@ -141,7 +141,7 @@ pub struct PartitionReport {
     pub trouble: Option<String>,
     /// Why it stopped here.
     pub stopped: Option<String>,
-    /// How long ago it moved, in seconds; absent: it never did.
+    /// How long ago it moved, was made, or was let go on after a pause or a stop, in seconds.
     #[serde(skip)]
     idle_seconds: Option<f64>,
 }

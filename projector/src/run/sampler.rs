@@ -60,7 +60,7 @@ struct At {
 struct Watched {
     at: At,
     gap: u64,
-    /// When it was first seen at its place.
+    /// When it was first seen at its place, or last paused or stopped there.
     moved: Option<Instant>,
     /// Ends of the log that the rows do not reach, each with the time at which it was first seen;
     /// no time: the first sample already found it.
@@ -136,6 +136,14 @@ struct Held {
     troubles: BTreeMap<(String, Partition), String>,
 }
 
+impl Held {
+    /// Whether a read model is paused or has stopped.
+    fn is_held(&self, projection: &str) -> bool {
+        let stopped = self.stopped.get(projection).copied().unwrap_or_default();
+        stopped > 0 || self.paused.contains(projection)
+    }
+}
+
 /// What is known of all live read models.
 struct Samples {
     began: Instant,
@@ -189,12 +197,17 @@ impl Samples {
             places = Some(answered.places);
         }
         for (name, partitions) in &mut self.watched {
+            let is_held = self.held.is_held(name);
             for (&partition, &bounds) in &self.bounds {
                 let own = places.as_ref().and_then(|places| places.get(name));
                 let at = own.map(|own| own.get(&partition).copied().unwrap_or_default());
                 let is_first = !partitions.contains_key(&partition);
                 let watched = partitions.entry(partition).or_default();
                 watched.take(bounds, at, is_first, now);
+                if is_held {
+                    // It may stand still, and has the whole time once it may go on.
+                    watched.moved = Some(now);
+                }
             }
         }
     }
@@ -510,6 +523,17 @@ mod tests {
         samples.take(ends_at(90), 1, Some(paused), at(150));
         assert_eq!(state(&samples, 150), ReportState::Paused);
         assert_eq!(samples.stuck(at(150), wall), Vec::<String>::new());
+        // After the pause it has as long to begin as after a start.
+        samples.take(ends_at(90), 1, standing(11), at(152));
+        assert_eq!(state(&samples, 152), ReportState::Behind);
+        assert_eq!(state(&samples, 159), ReportState::Behind);
+        assert_eq!(state(&samples, 160), ReportState::Stuck);
+        let mut stopped = standing(11).unwrap();
+        stopped.held.stopped.insert("sales".to_owned(), 1);
+        samples.take(ends_at(90), 1, Some(stopped), at(170));
+        assert_eq!(state(&samples, 170), ReportState::Stopped);
+        samples.take(ends_at(90), 1, standing(11), at(172));
+        assert_eq!(state(&samples, 172), ReportState::Behind);
     }
 
     #[test]

@@ -64,13 +64,7 @@ pub(super) async fn places(
         .fetch_all(&mut *connection)
         .await
         .map_err(failed())?;
-    let idle = "SELECT projection, generation, partition, \
-                    extract(epoch FROM clock_timestamp() - updated_at)::float8 \
-                FROM annals.checkpoint";
-    let idle: Vec<(String, i32, i32, f64)> = sqlx::query_as(idle)
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(failed())?;
+    let idles = idle(connection).await?;
     for (name, report) in reports.iter_mut() {
         for generation in &mut report.generations {
             let of =
@@ -85,7 +79,8 @@ pub(super) async fn places(
                 let ends = bounds.get(&partition).copied();
                 let number = partition.0.cast_signed();
                 let owner = leases.iter().find(|l| of(&l.0, l.1) && l.2 == number);
-                let idle = idle.iter().find(|i| of(&i.0, i.1) && i.2 == number);
+                let idle = |i: &&Idle| of(&i.0, i.1) && i.2.is_none_or(|p| p == number);
+                let idle = idles.iter().filter(idle).map(|i| i.3);
                 generation.partitions.push(PartitionReport {
                     partition,
                     position: at.map_or(Position(0), |c| c.position),
@@ -101,7 +96,7 @@ pub(super) async fn places(
                     rate_per_second: None,
                     seconds_left: None,
                     stopped: None,
-                    idle_seconds: idle.map(|idle| idle.3),
+                    idle_seconds: idle.min_by(f64::total_cmp),
                 });
             }
         }
@@ -110,6 +105,28 @@ pub(super) async fn places(
         stopped(row, reports).map_err(failed())?;
     }
     Ok(())
+}
+
+/// Since when a generation does not move, in seconds: its projection, its number, the partition
+/// (absent: all of them).
+type Idle = (String, i32, Option<i32>, f64);
+
+/// How long ago the generations moved. One that was just made, or that an operator just let go on,
+/// has not been able to move for longer.
+async fn idle(connection: &mut PgConnection) -> Result<Vec<Idle>, RuntimeError> {
+    let select = "SELECT projection, generation, partition, \
+                      extract(epoch FROM clock_timestamp() - at)::float8 \
+                  FROM (SELECT projection, generation, partition, updated_at AS at \
+                            FROM annals.checkpoint \
+                        UNION ALL SELECT projection, generation, NULL, created_at \
+                            FROM annals.generation \
+                        UNION ALL SELECT g.projection, g.generation, NULL, max(c.at) \
+                            FROM annals.generation AS g JOIN annals.control AS c USING (projection) \
+                            WHERE c.action = 'resume' GROUP BY 1, 2) AS moved";
+    sqlx::query_as(select)
+        .fetch_all(connection)
+        .await
+        .map_err(failed())
 }
 
 fn stopped(row: &PgRow, reports: &mut BTreeMap<String, Report>) -> Result<(), sqlx::Error> {
