@@ -1,12 +1,13 @@
 //! Compares a few random streams with the live rows from time to time, beside the running projector.
 //!
 //! Invariant: one process at a time checks a projection, and a check changes nothing. What differs is
-//! said until a later check of the same stream finds it equal, or other tables are live.
+//! said until a later check of the same stream finds it equal, or other tables are live. The streams
+//! that differ are looked at again in turns, so that each is.
 //! Deliberately absent: the comparison itself (`sample`), and rows that many streams feed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use event_log::log::EventLog;
 use kernel::explained;
@@ -24,6 +25,8 @@ use crate::store::held;
 const STREAMS: usize = 4;
 /// The most streams with differences that are remembered of a projection.
 const REMEMBERED_MAX: usize = 100;
+/// The most differences that are said of a projection one by one.
+const SAID_MAX: usize = 5;
 /// How long a check may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(60);
 
@@ -34,6 +37,8 @@ struct Differing {
     rows: u64,
     /// What differs, for people.
     said: Vec<String>,
+    /// When it was last looked at, or that was last tried.
+    looked_at: Instant,
 }
 
 /// What is known to differ in one projection.
@@ -45,8 +50,8 @@ struct Known {
 }
 
 impl Known {
-    /// Takes in a check of `chosen`.
-    fn take(&mut self, projection: &str, chosen: &[Chosen], sampled: &Sampled) {
+    /// Takes in a check of `chosen`, which was made at `now`.
+    fn take(&mut self, projection: &str, chosen: &[Chosen], sampled: &Sampled, now: Instant) {
         if self.generation != sampled.generation {
             *self = Self {
                 generation: sampled.generation,
@@ -57,6 +62,9 @@ impl Known {
         for one in chosen {
             let name = format!("{}/{}", one.0.tenant, one.0.stream);
             if is_left_out(&name) {
+                if let Some(differing) = self.streams.get_mut(&name) {
+                    differing.looked_at = now;
+                }
                 continue;
             }
             let (mut said, mut rows) = (Vec::new(), std::collections::BTreeSet::new());
@@ -82,6 +90,7 @@ impl Known {
                     chosen: one.clone(),
                     rows: rows.len() as u64,
                     said,
+                    looked_at: now,
                 };
                 self.streams.insert(name, differing);
             }
@@ -90,6 +99,32 @@ impl Known {
 
     fn rows(&self) -> u64 {
         self.streams.values().map(|stream| stream.rows).sum()
+    }
+
+    /// Some of what differs, one sentence for each value, and how much more.
+    fn said(&self, projection: &str) -> Vec<String> {
+        let all = self.streams.values().flat_map(|stream| &stream.said);
+        let more = all.clone().skip(SAID_MAX).count();
+        let mut said: Vec<String> = all.take(SAID_MAX).cloned().collect();
+        if more > 0 {
+            said.push(format!(
+                "{projection}: {more} more values or rows differ from the log"
+            ));
+        }
+        said
+    }
+
+    /// The streams that differ and were looked at longest ago. They count as looked at from now on,
+    /// even if the check fails: then it is the turn of others.
+    fn due_again(&mut self, now: Instant) -> Vec<Chosen> {
+        let mut streams: Vec<&mut Differing> = self.streams.values_mut().collect();
+        streams.sort_by_key(|one| one.looked_at);
+        let first = streams.into_iter().take(STREAMS);
+        let chosen = first.map(|one| {
+            one.looked_at = now;
+            one.chosen.clone()
+        });
+        chosen.collect()
     }
 }
 
@@ -103,23 +138,24 @@ impl Findings {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What differs, one sentence for each value.
+    /// What differs, for people: a few sentences for each projection.
     pub(crate) fn said(&self) -> Vec<String> {
-        let known = self.lock();
-        let streams = known.values().flat_map(|known| known.streams.values());
-        streams.flat_map(|stream| stream.said.clone()).collect()
+        let all = self.lock();
+        let said = all.iter().flat_map(|(name, known)| known.said(name));
+        said.collect()
     }
 
     /// Some of the streams that differed, if these tables are live.
-    fn to_check_again(&self, projection: &str, generation: i32) -> Vec<Chosen> {
-        let known = self.lock();
-        let own = known.get(projection);
+    fn to_check_again(&self, projection: &str, generation: i32, now: Instant) -> Vec<Chosen> {
+        let mut all = self.lock();
+        let own = all.get_mut(projection);
         let own = own.filter(|known| known.generation == generation);
-        let streams = own.into_iter().flat_map(|known| known.streams.values());
-        streams
-            .map(|one| one.chosen.clone())
-            .take(STREAMS)
-            .collect()
+        own.map_or_else(Vec::new, |known| known.due_again(now))
+    }
+
+    /// Forgets what differed in a projection. Returns whether anything was known.
+    fn forget(&self, projection: &str) -> bool {
+        self.lock().remove(projection).is_some()
     }
 }
 
@@ -174,17 +210,22 @@ async fn check(
     };
     let name = projection.name();
     if lock(&mut connection, "pg_try_advisory_lock", name).await? {
-        let sampled = compare(log, &mut connection, projection, findings).await?;
-        if let Some((chosen, sampled)) = sampled {
-            let mut all = findings.lock();
-            let known = all.entry(name).or_default();
-            let before = known.rows();
-            known.take(name, &chosen, &sampled);
-            let rows = known.rows();
-            measure::verified(name, sampled.streams as u64, rows);
-            if rows > before {
-                tracing::error!(projection = name, rows, "rows differ from the log");
+        let began = Instant::now();
+        match compare(log, &mut connection, projection, findings, began).await? {
+            Some((chosen, sampled)) => {
+                let mut all = findings.lock();
+                let known = all.entry(name).or_default();
+                let before = known.rows();
+                known.take(name, &chosen, &sampled, began);
+                let rows = known.rows();
+                measure::verified(name, sampled.streams as u64, rows);
+                if rows > before {
+                    tracing::error!(projection = name, rows, "rows differ from the log");
+                }
             }
+            // What differed is no longer live.
+            None if findings.forget(name) => measure::verified(name, 0, 0),
+            None => {}
         }
         lock(&mut connection, "pg_advisory_unlock", name).await?;
     }
@@ -197,6 +238,7 @@ async fn compare(
     connection: &mut PgConnection,
     projection: &Arc<dyn Projection>,
     findings: &Findings,
+    now: Instant,
 ) -> Result<Option<(Vec<Chosen>, Sampled)>, RuntimeError> {
     let mut snapshot = match Snapshot::begin(connection, projection).await {
         Ok(snapshot) => snapshot,
@@ -207,7 +249,7 @@ async fn compare(
         }
         Err(error) => return Err(error),
     };
-    let mut chosen = findings.to_check_again(projection.name(), snapshot.generation());
+    let mut chosen = findings.to_check_again(projection.name(), snapshot.generation(), now);
     let sample = SampleOf {
         streams: STREAMS,
         seed: Uuid::new_v4().as_u64_pair().0.cast_signed(),
@@ -291,20 +333,55 @@ mod tests {
     #[test]
     fn a_difference_is_said_until_the_stream_is_equal_or_other_tables_are_live() {
         let mut known = Known::default();
+        let now = Instant::now();
         let both = [chosen("a-1"), chosen("a-2")];
-        known.take("sales", &both, &sampled(1, &["a-1", "a-2"], &[]));
+        known.take("sales", &both, &sampled(1, &["a-1", "a-2"], &[]), now);
         assert_eq!(known.rows(), 2);
         let said = &known.streams["main/a-1"].said;
         let expected = "sales: column status of row (main,7) in orders differs from the log; annals \
                         projections verify sales";
         assert_eq!(said, &[expected]);
         // Another stream is equal; this one could not be compared.
-        known.take("sales", &[chosen("a-3")], &sampled(1, &[], &[]));
-        known.take("sales", &both[..1], &sampled(1, &[], &["a-1"]));
+        known.take("sales", &[chosen("a-3")], &sampled(1, &[], &[]), now);
+        known.take("sales", &both[..1], &sampled(1, &[], &["a-1"]), now);
         assert_eq!(known.rows(), 2);
-        known.take("sales", &both[..1], &sampled(1, &[], &[]));
+        known.take("sales", &both[..1], &sampled(1, &[], &[]), now);
         assert_eq!(known.rows(), 1);
-        known.take("sales", &[chosen("a-3")], &sampled(2, &[], &[]));
+        known.take("sales", &[chosen("a-3")], &sampled(2, &[], &[]), now);
         assert_eq!(known.rows(), 0);
+    }
+
+    #[test]
+    fn each_stream_that_differs_is_looked_at_again_and_a_few_are_said() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let names = ["a-1", "a-2", "a-3", "a-4", "a-5", "a-6", "a-7"];
+        let all = names.map(chosen);
+        let findings = Findings::default();
+        let take = |chosen: &[Chosen], sampled: &Sampled, now| {
+            let mut all = findings.lock();
+            let known = all.entry("sales").or_default();
+            known.take("sales", chosen, sampled, now);
+        };
+        take(&all, &sampled(1, &names, &[]), at(0));
+        let said = findings.said();
+        assert_eq!(said.len(), SAID_MAX + 1);
+        let more = "sales: 2 more values or rows differ from the log";
+        assert_eq!(said[SAID_MAX], more);
+        // The first four still differ, or cannot be compared.
+        let first = findings.to_check_again("sales", 1, at(1));
+        assert_eq!(first, all[..4]);
+        let left_out = ["a-3", "a-4"];
+        take(&first, &sampled(1, &["a-1", "a-2"], &left_out), at(1));
+        // The rest is next, even if the check of the first four had failed.
+        let next = findings.to_check_again("sales", 1, at(2));
+        assert_eq!(next[..3], all[4..]);
+        take(&next[..3], &sampled(1, &[], &[]), at(2));
+        assert_eq!(findings.said().len(), 4);
+        assert_eq!(findings.to_check_again("sales", 2, at(3)), []);
+        // Another rule is live.
+        assert!(findings.forget("sales"));
+        assert_eq!(findings.said(), Vec::<String>::new());
+        assert!(!findings.forget("sales"));
     }
 }
