@@ -2,18 +2,30 @@
 //!
 //! Deliberately absent: the content of the commits; only the log holds it.
 
+use std::sync::LazyLock;
+
 use kernel::{StreamName, TenantId};
 use position::{Offset, Partition, Position};
 use sqlx::postgres::PgRow;
-use sqlx::{PgExecutor, Row as _};
+use sqlx::{AssertSqlSafe, PgExecutor, Row as _, SqlSafeStr as _, SqlStr};
 
-const COMMITS: &str = "SELECT s.version AS stream_version, s.partition, \
-    c.version, c.position, c.\"offset\", c.record_hash \
-    FROM read.stream_index AS s LEFT JOIN LATERAL (\
-        SELECT * FROM read.stream_commits AS c \
-        WHERE c.tenant = s.tenant AND c.stream = s.stream AND c.version >= $3 \
-        ORDER BY c.version LIMIT $4) AS c ON true \
-    WHERE s.tenant = $1 AND s.stream = $2 ORDER BY c.version";
+static OF_VIEWS: LazyLock<SqlStr> =
+    LazyLock::new(|| select("read.stream_index", "read.stream_commits"));
+
+/// The statement that reads the places of a stream's commits, for [`StreamPlaces::by`]. `streams` and
+/// `commits` are the quoted tables or views.
+pub(crate) fn select(streams: &str, commits: &str) -> SqlStr {
+    let select = format!(
+        "SELECT s.version AS stream_version, s.partition, \
+             c.version, c.position, c.\"offset\", c.record_hash \
+         FROM {streams} AS s LEFT JOIN LATERAL (\
+             SELECT * FROM {commits} AS c \
+             WHERE c.tenant = s.tenant AND c.stream = s.stream AND c.version >= $3 \
+             ORDER BY c.version LIMIT $4) AS c ON true \
+         WHERE s.tenant = $1 AND s.stream = $2 ORDER BY c.version"
+    );
+    AssertSqlSafe(select).into_sql_str()
+}
 
 /// The places of a stream's commits, from a version on.
 #[derive(Clone, Debug)]
@@ -50,7 +62,19 @@ impl StreamPlaces {
         from: u64,
         limit: u32,
     ) -> Result<Option<Self>, sqlx::Error> {
-        let rows = sqlx::query(COMMITS)
+        Self::by(OF_VIEWS.clone(), postgres, tenant, stream, from, limit).await
+    }
+
+    /// The same by a statement of [`select`].
+    pub(crate) async fn by(
+        select: SqlStr,
+        postgres: impl PgExecutor<'_>,
+        tenant: &TenantId,
+        stream: &StreamName,
+        from: u64,
+        limit: u32,
+    ) -> Result<Option<Self>, sqlx::Error> {
+        let rows = sqlx::query(select)
             .bind(tenant.as_str())
             .bind(stream.as_str())
             .bind(from.cast_signed())

@@ -16,7 +16,7 @@ use event_log::record::{Record, record_hash};
 use event_log::subscription::Placed;
 use kernel::{StreamName, TenantId};
 use position::{Offset, Partition, Position};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, SqlStr};
 
 use crate::STREAM_INDEX;
 use crate::declare::entry::Entry;
@@ -25,7 +25,7 @@ use crate::error::RuntimeError;
 use crate::fold::batch::{self, Places};
 use crate::fold::changes::Changes;
 use crate::fold::parked::StreamId;
-use crate::models::places::StreamPlaces;
+use crate::models::places::{self, StreamPlaces};
 use crate::run::projector::connect_options;
 use crate::store::compare::Difference;
 use crate::store::generation::{self, Generation};
@@ -149,9 +149,12 @@ pub(crate) struct Snapshot<'c> {
     connection: &'c mut PgConnection,
     live: Generation,
     places: Places,
-    /// How far the stream index has come, and its table of streams.
+    /// How far the stream index has come, its table of streams, and how the places of a stream are
+    /// read. The tables are those of the snapshot: the views may name others meanwhile, of which
+    /// the snapshot sees no rows.
     index: Places,
     index_table: String,
+    index_places: SqlStr,
 }
 
 impl<'c> Snapshot<'c> {
@@ -179,10 +182,13 @@ impl<'c> Snapshot<'c> {
             live.ok_or_else(|| not_ready("there are no live rows of this program's rule"))?;
         let index = generation::live(connection, STREAM_INDEX).await?;
         let index = index.ok_or_else(|| not_ready("there is no stream index yet"))?;
+        let index_table = |table| qualified_table(&index.table_name(table));
+        let (streams, commits) = (index_table(STREAM_INDEX), index_table("stream_commits"));
         Ok(Self {
             places: checkpoint::load(connection, name, live.number).await?,
             index: checkpoint::load(connection, STREAM_INDEX, index.number).await?,
-            index_table: qualified_table(&index.table_name(STREAM_INDEX)),
+            index_places: places::select(&streams, &commits),
+            index_table: streams,
             live,
             connection,
         })
@@ -337,7 +343,8 @@ impl<'c> Snapshot<'c> {
         };
         let mut from = 1;
         loop {
-            let places = StreamPlaces::of(
+            let places = StreamPlaces::by(
+                self.index_places.clone(),
                 &mut *self.connection,
                 &tenant,
                 &stream,
