@@ -39,7 +39,7 @@ pub const SAMPLE_STREAMS_MAX: usize = 10_000;
 const COMMITS_READ_MAX: u32 = 64;
 /// A stream that gives more rows than this is left out.
 const ROWS_MAX: usize = 20_000;
-/// For how long the snapshot may be silent while the log is read.
+/// For how long the snapshot may be silent while the log is read; a command has no limit.
 const SNAPSHOT: &str = "SET idle_in_transaction_session_timeout = '60s'; \
                         BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
@@ -126,6 +126,7 @@ pub async fn verify_sample(
     let mut connection = connect_options(url)?.connect().await.map_err(connect)?;
     held::take(&mut connection, &**log).await?;
     let mut snapshot = Snapshot::begin(&mut connection, projection).await?;
+    snapshot.lift_limit().await?;
     let streams = snapshot.choose(sample, Choice::Even).await?;
     let sampled = snapshot.compare(&**log, streams).await;
     let _ = connection.close().await;
@@ -192,6 +193,15 @@ impl<'c> Snapshot<'c> {
             live,
             connection,
         })
+    }
+
+    /// Lets the snapshot be silent for any time: a scan of the log may take minutes.
+    async fn lift_limit(&mut self) -> Result<(), RuntimeError> {
+        sqlx::raw_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+            .execute(&mut *self.connection)
+            .await
+            .map_err(RuntimeError::postgres("hold the live rows in a snapshot"))?;
+        Ok(())
     }
 
     pub(crate) fn generation(&self) -> i32 {
