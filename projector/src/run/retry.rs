@@ -1,9 +1,10 @@
 //! Does what an operator asked for with a parked stream: takes its commits up, or leaves the first
 //! one out for ever.
 //!
-//! Invariant: rows and the list of parked commits change in one transaction. Commits are read from
-//! the log and must be the ones that were parked, by their hash. Deliberately absent: who asks
-//! (`control`), and the lane that is quiet meanwhile (`lane`).
+//! Invariant: rows, the list of parked commits and the note of what an operator did change in one
+//! transaction. Commits are read from the log before it, and must be the ones that are parked, by
+//! their hash. Deliberately absent: who asks (`control`), and the lane that is quiet meanwhile
+//! (`lane`).
 
 use event_log::commit::Commit;
 use event_log::damage::{Damage, DamageKind};
@@ -21,11 +22,13 @@ use crate::fold::changes::Changes;
 use crate::fold::parked::ParkedCommit;
 use crate::store::control;
 use crate::store::generation::Generation;
+use crate::store::members::GenerationId;
 use crate::store::parked::{self, Wish, Wished};
 use crate::store::write::{self, Way, WriteError};
 
-/// How many parked commits one transaction takes up.
-const COMMITS_MAX: i64 = 500;
+/// How many parked commits are read at once, and taken up in one transaction. It bounds the memory:
+/// a commit has up to 900 kB.
+const COMMITS_MAX: i64 = 64;
 
 /// How far one transaction came.
 enum Step {
@@ -35,8 +38,19 @@ enum Step {
     More,
     /// The stream stays parked.
     Stays,
+    /// Other commits are parked than those that were read.
+    Changed,
     /// Postgres refused rows: fewer commits must be tried at once.
     Refused { reason: String },
+}
+
+/// What parked commits give.
+struct Folded {
+    changes: Changes,
+    /// How many of them could be taken up.
+    count: usize,
+    /// Why the next one could not.
+    failure: Option<String>,
 }
 
 /// Fulfils a wish. The lane of the generation must not write meanwhile.
@@ -53,7 +67,7 @@ pub(crate) async fn fulfil(
     loop {
         let reason = match step(log, connection, generation, wished, limit).await {
             Ok(Step::Released | Step::Stays) => return Ok(()),
-            Ok(Step::More) => continue,
+            Ok(Step::More | Step::Changed) => continue,
             Ok(Step::Refused { .. }) if limit > 1 => {
                 limit = 1;
                 continue;
@@ -65,8 +79,7 @@ pub(crate) async fn fulfil(
             }
             Err(error) => return Err(error),
         };
-        return parked::set_reason(connection, &generation.id(), &wished.stream, None, &reason)
-            .await;
+        return stay(connection, &generation.id(), wished, &reason).await;
     }
 }
 
@@ -79,6 +92,15 @@ async fn step(
 ) -> Result<Step, RuntimeError> {
     let failed = || RuntimeError::postgres("take up a parked stream");
     let (id, stream) = (generation.id(), &wished.stream);
+    // Before the transaction: Postgres ends one that waits for a slow log.
+    let waiting = parked::waiting(connection, &id, stream, limit).await?;
+    let folded = match wished.wish {
+        Wish::Retry => Some(fold(
+            generation,
+            &read(log, wished.partition, &waiting).await?,
+        )),
+        Wish::Discard => None,
+    };
     let mut tx = connection.begin().await.map_err(failed())?;
     match write::hold(&mut tx, std::slice::from_ref(generation), &[0]).await {
         Ok(()) => {}
@@ -86,76 +108,137 @@ async fn step(
         Err(_) => return Err(RuntimeError::Replaced),
     }
     let commits = parked::first_commits(&mut tx, &id, stream, limit).await?;
-    let step = match (wished.wish, commits.first()) {
+    if commits != waiting {
+        tx.rollback().await.map_err(failed())?;
+        return Ok(Step::Changed);
+    }
+    let step = match (folded, commits.first()) {
         (_, None) => {
             parked::remove(&mut tx, &id, stream, &[]).await?;
+            note(&mut tx, &id, wished, RELEASED).await?;
             Step::Released
         }
-        (Wish::Discard, Some(first)) => {
-            parked::discard(&mut tx, &id.projection, wished, first).await?;
-            let discarded = std::slice::from_ref(first);
-            let is_parked = parked::remove(&mut tx, &id, stream, discarded).await?;
-            let reason = "a commit before it was discarded: retry the stream to take it up";
-            parked::set_reason(&mut tx, &id, stream, commits.get(1), reason).await?;
-            match is_parked {
-                true => Step::Stays,
-                false => Step::Released,
-            }
-        }
-        (Wish::Retry, Some(_)) => {
-            let placed = read(log, wished.partition, &commits).await?;
-            let (changes, failure) = fold(generation, &placed);
-            let count = failure.as_ref().map_or(placed.len(), |(index, _)| *index);
-            match write::write_rows(&mut tx, generation, 0, &changes, Way::Merge).await {
-                Ok(()) => {}
-                Err(WriteError::Refused { reason, .. }) => {
+        (None, Some(first)) => discard(&mut tx, &id, wished, first, commits.get(1)).await?,
+        (Some(folded), Some(_)) => {
+            match take_up(&mut tx, generation, wished, &commits, folded).await? {
+                Step::Refused { reason } => {
                     tx.rollback().await.map_err(failed())?;
                     return Ok(Step::Refused { reason });
                 }
-                Err(WriteError::Blocked { reason, .. }) => {
-                    return Err(RuntimeError::Blocked { reason });
-                }
-                Err(WriteError::Runtime(error)) => return Err(error),
-                Err(WriteError::Repeated | WriteError::Failed(_)) => {
-                    unreachable!("rows are merged")
-                }
-            }
-            let is_parked = parked::remove(&mut tx, &id, stream, &commits[..count]).await?;
-            match failure {
-                Some((index, reason)) => {
-                    let at = commits.get(index);
-                    parked::set_reason(&mut tx, &id, stream, at, &reason).await?;
-                    Step::Stays
-                }
-                None if is_parked => Step::More,
-                None => Step::Released,
+                step => step,
             }
         }
     };
-    if !matches!(step, Step::More) {
-        let what = match (&step, wished.wish) {
-            (Step::Released, _) => "the stream is taken up again",
-            (_, Wish::Discard) => "its first commit was discarded; the rest stays parked",
-            (_, Wish::Retry) => "it stays parked",
-        };
-        let detail = format!("{}/{}: {what}", stream.tenant, stream.stream);
-        let action = match wished.wish {
-            Wish::Retry => "retry",
-            Wish::Discard => "discard",
-        };
-        let actor = control::Actor {
-            name: &wished.by,
-            reason: &wished.why,
-        };
-        control::note(&mut tx, &id.projection, action, actor, Some(&detail)).await?;
-    }
     tx.commit().await.map_err(failed())?;
     Ok(step)
 }
 
-/// Contributes commits up to the first that cannot be taken up; its index and the reason are
-/// returned, too.
-fn fold(generation: &Generation, placed: &[Placed]) -> (Changes, Option<(usize, String)>) {
+/// Takes up the first parked commits of a stream.
+async fn take_up(
+    tx: &mut PgConnection,
+    generation: &Generation,
+    wished: &Wished,
+    commits: &[ParkedCommit],
+    folded: Folded,
+) -> Result<Step, RuntimeError> {
+    let Folded {
+        changes,
+        count,
+        failure,
+    } = folded;
+    match write::write_rows(tx, generation, 0, &changes, Way::Merge).await {
+        Ok(()) => {}
+        Err(WriteError::Refused { reason, .. }) => return Ok(Step::Refused { reason }),
+        Err(WriteError::Blocked { reason, .. }) => return Err(RuntimeError::Blocked { reason }),
+        Err(WriteError::Runtime(error)) => return Err(error),
+        Err(WriteError::Repeated | WriteError::Failed(_)) => unreachable!("rows are merged"),
+    }
+    let (id, stream) = (generation.id(), &wished.stream);
+    let is_parked = parked::remove(tx, &id, stream, &commits[..count]).await?;
+    let taken_up = match count {
+        1 => "1 commit was taken up".to_owned(),
+        _ => format!("{count} commits were taken up"),
+    };
+    let (step, what) = match failure {
+        Some(reason) => {
+            parked::set_reason(tx, &id, stream, commits.get(count), &reason).await?;
+            let what = match count {
+                0 => stays(&reason),
+                _ => format!("{taken_up}; {}", stays(&reason)),
+            };
+            (Step::Stays, what)
+        }
+        None if is_parked => (Step::More, taken_up),
+        None => (Step::Released, RELEASED.to_owned()),
+    };
+    note(tx, &id, wished, &what).await?;
+    Ok(step)
+}
+
+/// Leaves the first parked commit of a stream out for ever.
+async fn discard(
+    tx: &mut PgConnection,
+    id: &GenerationId,
+    wished: &Wished,
+    first: &ParkedCommit,
+    second: Option<&ParkedCommit>,
+) -> Result<Step, RuntimeError> {
+    let stream = &wished.stream;
+    parked::discard(tx, &id.projection, wished, first).await?;
+    let is_parked = parked::remove(tx, id, stream, std::slice::from_ref(first)).await?;
+    if !is_parked {
+        note(tx, id, wished, RELEASED).await?;
+        return Ok(Step::Released);
+    }
+    let reason = "a commit before it was discarded: retry the stream to take it up";
+    parked::set_reason(tx, id, stream, second, reason).await?;
+    let what = "its first commit was discarded; the rest stays parked";
+    note(tx, id, wished, what).await?;
+    Ok(Step::Stays)
+}
+
+/// Notes that a wish came to nothing more, and why: the stream stays parked.
+async fn stay(
+    connection: &mut PgConnection,
+    id: &GenerationId,
+    wished: &Wished,
+    reason: &str,
+) -> Result<(), RuntimeError> {
+    let failed = || RuntimeError::postgres("note why a stream stays parked");
+    let mut tx = connection.begin().await.map_err(failed())?;
+    note(&mut tx, id, wished, &stays(reason)).await?;
+    parked::set_reason(&mut tx, id, &wished.stream, None, reason).await?;
+    tx.commit().await.map_err(failed())
+}
+
+const RELEASED: &str = "the stream is taken up again";
+
+fn stays(reason: &str) -> String {
+    format!("it stays parked: {reason}")
+}
+
+/// Records what an operator's wish did to a stream.
+async fn note(
+    tx: &mut PgConnection,
+    id: &GenerationId,
+    wished: &Wished,
+    what: &str,
+) -> Result<(), RuntimeError> {
+    let stream = &wished.stream;
+    let detail = format!("{}/{}: {what}", stream.tenant, stream.stream);
+    let action = match wished.wish {
+        Wish::Retry => "retry",
+        Wish::Discard => "discard",
+    };
+    let actor = control::Actor {
+        name: &wished.by,
+        reason: &wished.why,
+    };
+    control::note(tx, &id.projection, action, actor, Some(&detail)).await
+}
+
+/// Folds commits up to the first that cannot be taken up.
+fn fold(generation: &Generation, placed: &[Placed]) -> Folded {
     let mut count = placed.len();
     let mut failure = None;
     loop {
@@ -169,7 +252,13 @@ fn fold(generation: &Generation, placed: &[Placed]) -> (Changes, Option<(usize, 
         match failed {
             // What the failing commit contributed in part is left out.
             Some(index) => count = index,
-            None => return (changes, failure.map(|reason| (count, reason))),
+            None => {
+                return Folded {
+                    changes,
+                    count,
+                    failure,
+                };
+            }
         }
     }
 }
@@ -179,6 +268,9 @@ async fn read(
     partition: Partition,
     commits: &[ParkedCommit],
 ) -> Result<Vec<Placed>, RuntimeError> {
+    if commits.is_empty() {
+        return Ok(Vec::new());
+    }
     let offsets: Vec<Offset> = commits.iter().map(|commit| commit.offset).collect();
     let records = log.read_at(partition, &offsets).await?;
     let mut placed = Vec::with_capacity(commits.len());
