@@ -1,15 +1,18 @@
 //! A commit that a projection cannot take up parks its stream; other streams go on, and an operator
 //! has it taken up or discarded later.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use engine::command::Request;
 use event_log::log::EventLog;
 use projector::{Actor, Operator, ParkedWish, Projection, Projector};
+use sqlx::{Connection as _, PgConnection};
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
 use tests::harness::stack::{NOW, places, read_models};
 
+use super::before_reads::before_reads;
 use super::{Sample, database, execute, fill, rows_of, scalar, shop_history, until};
 
 const ACTOR: Actor<'_> = Actor {
@@ -234,4 +237,107 @@ async fn a_row_that_postgres_refuses_parks_its_own_stream_and_no_other() {
             .all(|stop| stop.projection == "daily_sales" && stop.offset.is_some())
     );
     projector.stop().await.unwrap();
+}
+
+async fn retry(url: &str, all: &[Arc<dyn Projection>]) {
+    let mut operator = Operator::connect(url, all).await.unwrap();
+    let wish = operator.wish("sample", "main", "order-17", ParkedWish::Retry, ACTOR);
+    assert!(wish.await.unwrap());
+}
+
+/// What operators did, a line for each act.
+async fn noted(url: &str) -> String {
+    let noted = "SELECT coalesce(string_agg(concat_ws(' ', actor, reason, detail), E'\\n' ORDER BY id), \
+                 '') FROM annals.control WHERE action = 'retry'";
+    scalar(url, noted).await
+}
+
+#[tokio::test]
+async fn a_retry_reads_the_log_outside_a_transaction_and_takes_up_what_is_parked_then() {
+    const LOCK: &str = "SELECT FROM annals.parked_commit FOR UPDATE NOWAIT";
+    const AWAY: &str = "CREATE TABLE public.away AS SELECT * FROM annals.parked_commit \
+        ORDER BY position DESC LIMIT 1; \
+        DELETE FROM annals.parked_commit WHERE position IN (SELECT position FROM public.away)";
+    const BACK: &str = "INSERT INTO annals.parked_commit SELECT * FROM public.away";
+    let log = NewLog::make(Kind::Sqlite, 2).await;
+    fill(&log, shop_history(3, 40)).await;
+    fill(&log, later(shop_history(4, 40))).await;
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    caught_up(&log.log, &url, &sample(Some("order-17"))).await;
+    let (reads, problems) = (
+        Arc::new(AtomicU32::new(0)),
+        Arc::new(Mutex::new(Vec::new())),
+    );
+    let (of_log, counted, met) = (url.clone(), Arc::clone(&reads), Arc::clone(&problems));
+    let slow = before_reads(
+        &log.log,
+        Box::new(move || {
+            let (url, met) = (of_log.clone(), Arc::clone(&met));
+            let change = match counted.fetch_add(1, Ordering::SeqCst) {
+                0 => AWAY,
+                1 => BACK,
+                _ => "SELECT",
+            };
+            Box::pin(async move {
+                let mut connection = PgConnection::connect(&url).await.unwrap();
+                for sql in [LOCK, change] {
+                    if let Err(error) = sqlx::raw_sql(sql).execute(&mut connection).await {
+                        met.lock().unwrap().push(error.to_string());
+                        return;
+                    }
+                }
+            })
+        }),
+    );
+    let healthy = sample(None);
+    let projector = Projector::spawn(&slow, &url, &healthy, 1).unwrap();
+    retry(&url, &healthy).await;
+    until("it is taken up", async || {
+        parked(&url, &healthy).await.is_empty()
+    })
+    .await;
+    projector.stop().await.unwrap();
+    assert_eq!(*problems.lock().unwrap(), Vec::<String>::new());
+    assert_eq!(reads.load(Ordering::SeqCst), 3);
+    let fresh = database(&postgres).await;
+    caught_up(&log.log, &fresh, &healthy).await;
+    let rows = rows_of(&url, &["sample"]).await;
+    assert_eq!(rows, rows_of(&fresh, &["sample"]).await);
+}
+
+#[tokio::test]
+async fn a_retry_that_takes_up_a_part_says_so_and_why_the_rest_stays_parked() {
+    let log = NewLog::make(Kind::Sqlite, 1).await;
+    fill(&log, shop_history(3, 40)).await;
+    fill(&log, later(shop_history(4, 40))).await;
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    let poisoned = sample(Some("order-17"));
+    caught_up(&log.log, &url, &poisoned).await;
+    let before = parked(&url, &poisoned).await[0].1;
+    // The row of this stream may count one event more, and not two.
+    let tenth = "order-17".bytes().map(i64::from).sum::<i64>() % 10;
+    let total =
+        format!("SELECT coalesce(sum(total), 0)::bigint FROM read.sample WHERE tenth = {tenth}");
+    let total: i64 = scalar(&url, &total).await;
+    let is_allowed = format!("tenth <> {tenth} OR total <= {}", total + 1);
+    refuse(&url, "sample", &is_allowed).await;
+    let healthy = sample(None);
+    let projector = Projector::spawn(&log.log, &url, &healthy, 1).unwrap();
+    retry(&url, &healthy).await;
+    until("it was tried", async || {
+        noted(&url).await.contains("it stays parked: ")
+    })
+    .await;
+    projector.stop().await.unwrap();
+    let after = parked(&url, &healthy).await;
+    let taken_up = usize::try_from(before - after[0].1).unwrap();
+    assert!(taken_up > 0 && after[0].1 > 0, "{before} {after:?}");
+    let noted = noted(&url).await;
+    let lines: Vec<&str> = noted.lines().collect();
+    let step = "ann a test main/order-17: 1 commit was taken up";
+    assert_eq!(lines[..taken_up], vec![step; taken_up], "{noted}");
+    let last = format!("ann a test main/order-17: it stays parked: {}", after[0].2);
+    assert_eq!(lines[taken_up..], [last], "{noted}");
 }

@@ -2,6 +2,7 @@
 //! running projector, and nothing else is called different, however busy the log is.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use domain::Order;
@@ -17,6 +18,7 @@ use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
 use tests::harness::stack::read_models;
 
+use super::before_reads::before_reads;
 use super::{caught_up, database, execute, level, scalar, shop_history, submit_all, until};
 use crate::write_side::start;
 
@@ -50,7 +52,11 @@ const OPEN: &[Table] = &[
 ];
 
 fn open() -> Vec<Arc<dyn Projection>> {
-    let rules = Rules::new("open_items", 1, OPEN)
+    open_of(1)
+}
+
+fn open_of(version: u32) -> Vec<Arc<dyn Projection>> {
+    let rules = Rules::new("open_items", version, OPEN)
         .on::<Order, OrderPlaced>(|placed, at, changes| {
             for line in 0..placed.items.len() {
                 let seller = format!("seller {line}");
@@ -298,4 +304,74 @@ async fn a_running_projector_warns_of_rows_that_differ_until_they_are_mended() {
         until("it is content", async || projector.warnings().is_empty()).await;
         projector.stop().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_process_forgets_what_differed_once_another_rule_is_live() {
+    let log = NewLog::make(Kind::Sqlite, 2).await;
+    let engine = start(&log).await;
+    submit_all(&engine, shop_history(5, 20)).await;
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    let old = open();
+    projector::catch_up(&log.log, &url, &old, Box::new(|_| {}))
+        .await
+        .unwrap();
+    let options = ProjectorOptions {
+        verify_every: Some(Duration::from_millis(10)),
+        ..ProjectorOptions::from(1)
+    };
+    let process = Projector::spawn(&log.log, &url, &old, options).unwrap();
+    let table = table_of(&url, "open_items").await;
+    let edit = format!("UPDATE projection.{table} SET approvals = approvals + 7");
+    execute(&url, &edit).await;
+    let said = || {
+        let mut said = process.warnings();
+        said.retain(|one| one.contains("from the log"));
+        said
+    };
+    until("it says some, and how many more", async || {
+        said().len() == 6 && said()[5].contains("more values or rows differ")
+    })
+    .await;
+    let (new, now) = (open_of(2), tests::harness::stack::NOW);
+    let rebuilt = projector::rebuild(&log.log, &url, &new, "open_items", now, Box::new(|_| {}));
+    rebuilt.await.unwrap();
+    until("it is content", async || said().is_empty()).await;
+    process.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_switch_of_the_stream_index_does_not_spoil_a_sample() {
+    let log = NewLog::make(Kind::Sqlite, 2).await;
+    let engine = start(&log).await;
+    submit_all(&engine, shop_history(5, 20)).await;
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    caught_up(&log.log, &url).await;
+    let all = read_models();
+    let is_switched = Arc::new(AtomicBool::new(false));
+    let (real, of_log, done) = (Arc::clone(&log.log), url.clone(), Arc::clone(&is_switched));
+    let switching = before_reads(
+        &log.log,
+        Box::new(move || {
+            let (real, url, done) = (Arc::clone(&real), of_log.clone(), Arc::clone(&done));
+            Box::pin(async move {
+                if done.swap(true, Ordering::SeqCst) {
+                    return;
+                }
+                let keep = Duration::from_secs(3_600);
+                let purpose = projector::Purpose::Switch { keep };
+                let (all, name) = (read_models(), "stream_index");
+                projector::rebuild(&real, &url, &all, name, purpose, Box::new(|_| {}))
+                    .await
+                    .unwrap();
+            })
+        }),
+    );
+    let found = projector::verify_sample(&switching, &url, &all, "order_summary", ALL).await;
+    let found = found.unwrap();
+    assert!(is_switched.load(Ordering::SeqCst));
+    assert!(found.is_equal() && found.left_out.is_empty(), "{found:?}");
+    assert!(found.streams >= 20, "{found:?}");
 }
