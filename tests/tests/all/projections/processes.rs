@@ -4,6 +4,8 @@
 //!
 //! In its large form (`make read-faults`) all this happens on a log of a million events.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,7 +38,23 @@ const ACTOR: Actor<'_> = Actor {
 /// Makes a history of so many events, with a node of its own.
 fn generate(address: &str, url: &str, seed: u64, events: u64) {
     let folder = folder();
-    let serve = ["serve", "--log", address, "--postgres", url];
+    let secret = annals(folder.path())
+        .args(["config", "secret"])
+        .output()
+        .unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, secret.stdout).unwrap();
+    std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    let file = file.to_str().unwrap();
+    let serve = [
+        "serve",
+        "--log",
+        address,
+        "--postgres",
+        url,
+        "--cluster-secret-file",
+        file,
+    ];
     let mut node = Server::start(folder.path(), &serve);
     let (seed, events) = (seed.to_string(), events.to_string());
     let made = annals(folder.path())
