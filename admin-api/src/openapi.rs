@@ -35,7 +35,8 @@ const ACTIONS: [(&str, &str, &str); 7] = [
         "rebuild",
         "Build a projection again",
         "The running projectors build new tables beside the live ones, compare both, and switch \
-         unless `no_switch` is true. The answer comes at once; `GET` shows the progress.",
+         unless `no_switch` is true. The answer comes at once; `GET` shows the progress. A \
+         projection that fills tables of another program empties them first.",
     ),
     (
         "verify",

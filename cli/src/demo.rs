@@ -60,7 +60,7 @@ impl Subcommand for Demo {
 }
 
 async fn run(domain: &Domain, settings: Settings, once: bool) -> Result<Exit, Failure> {
-    let settings = settings.in_own_folder(FOLDER);
+    let settings = dev::of_one_process(&settings.in_own_folder(FOLDER));
     let stop = Stop::listen(HangUp::EndsWithTerminal)?;
     talk!("starting everything in {} …", settings.data.display());
     let started = Node::start(domain, &settings, Roles::ALL, Preparation::Make, &stop);

@@ -115,7 +115,7 @@ pub struct Serving {
     /// and both were compared; otherwise it waits for annals projections switch
     #[arg(long)]
     projector_auto_switch: bool,
-    /// The most of its time, in percent, that a task works on a rebuild while tasks of the same
+    /// How much of its time, in percent, a task may spend on a rebuild while other tasks of the same
     /// process write live read models [default: 50]
     #[arg(long, value_name = "PERCENT", hide_short_help = true)]
     projector_rebuild_share: Option<usize>,

@@ -222,3 +222,18 @@ COMMENT ON COLUMN annals.discarded.stream IS 'Its stream.';
 COMMENT ON COLUMN annals.discarded.discarded_at IS 'When.';
 COMMENT ON COLUMN annals.discarded.discarded_by IS 'By whom.';
 COMMENT ON COLUMN annals.discarded.reason IS 'Why.';
+
+CREATE OR REPLACE VIEW annals.progress AS
+SELECT g.projection,
+    g.version,
+    max(c.last_recorded_at) AS last_recorded_at,
+    max(c.updated_at) AS updated_at,
+    (SELECT min(s.reason) FROM annals.stop AS s
+     WHERE s.projection = g.projection AND s.generation = g.generation) AS stopped,
+    g.parked AS parked_streams
+FROM annals.generation AS g
+LEFT JOIN annals.checkpoint AS c ON c.projection = g.projection AND c.generation = g.generation
+WHERE g.state = 'live'
+GROUP BY g.projection, g.generation, g.version, g.parked;
+
+COMMENT ON COLUMN annals.progress.parked_streams IS 'How many streams it has set aside, of all tenants: their rows are out of date.';

@@ -49,9 +49,9 @@ door::codes! {
         "Postgres does not answer, or not in time, or was never migrated. Commands go on.");
     READ_MODEL_OF_OTHER_VERSION = ("read_model_of_other_version", 503,
         "The rows are of another version of the read model",
-        "This program has another version of the read model than the one whose rows are shown, with \
-         other columns. A new version is built beside the live one: `GET /v1/projections` tells what \
-         is next. Nodes with the other version answer.");
+        "This program expects other columns than the live rows have: they were made by another \
+         version of the read model. Ask another node, or ask again after `Retry-After`. Operators: \
+         `GET /v1/projections` says in `next` what to do.");
     LOG_UNAVAILABLE = ("log_unavailable", 503, "The log does not answer",
         "The events cannot be read now; ask again after `Retry-After`.");
     STREAM_DAMAGED = ("stream_damaged", 503, "The stream's records were changed or are gone",

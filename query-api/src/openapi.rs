@@ -192,8 +192,8 @@ fn parked_header() -> Value {
     json!({
         "description": "How many streams of the tenant the read model has parked, because it cannot \
                         take up one of their events; absent if none. What they contribute is missing \
-                        in rows that many streams share. The own row of a parked stream is not \
-                        shown: 503 `parked`.",
+                        in rows that many streams share. A query for the own row of a parked \
+                        stream is 503 `parked`; lists and exports show that row as it was before.",
         "schema": {"type": "integer", "minimum": 1},
     })
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::http::HeaderName;
 use door::Problem;
+use kernel::TenantId;
 use projector::{KeyIs, RowsOf, Value};
 use serde::Deserialize;
 
@@ -100,7 +101,10 @@ pub(super) fn key_asked(shown: &ShownModel, asked: &Asked) -> Vec<Value> {
         let is_of = |column: usize| shown.model.columns[column].name == name;
         let mut filters = asked.filters.iter().filter(|filter| is_of(filter.column));
         filters.find_map(|filter| match &filter.condition {
-            Condition::Compared(Operator::Equal, values) => values.first().cloned(),
+            // `.in` with one value asks for one key, too.
+            Condition::Compared(Operator::Equal | Operator::In, values) if values.len() == 1 => {
+                values.first().cloned()
+            }
             _ => None,
         })
     };
@@ -114,6 +118,7 @@ pub(super) fn key_asked(shown: &ShownModel, asked: &Asked) -> Vec<Value> {
 /// `parked` if `key`, the values of the first columns of the key, names a stream that is parked.
 pub(super) fn require_current(
     shown: &ShownModel,
+    tenant: &str,
     key: &[Value],
     parked: &Parked,
 ) -> Result<(), Problem> {
@@ -122,12 +127,12 @@ pub(super) fn require_current(
     };
     let mut suspects = parked.suspects.iter();
     match suspects.find(|suspect| named.is(&suspect.stream)) {
-        Some(suspect) => Err(refusal(shown, suspect)),
+        Some(suspect) => Err(refusal(shown, tenant, suspect)),
         None => Ok(()),
     }
 }
 
-fn refusal(shown: &ShownModel, suspect: &Suspect) -> Problem {
+fn refusal(shown: &ShownModel, tenant: &str, suspect: &Suspect) -> Problem {
     let projection = shown.projection;
     let Suspect {
         stream,
@@ -135,10 +140,14 @@ fn refusal(shown: &ShownModel, suspect: &Suspect) -> Problem {
         position,
         parked_at,
     } = suspect;
+    let of = match tenant {
+        TenantId::MAIN => String::new(),
+        other => format!(" --tenant {other}"),
+    };
     let detail = format!(
         "{projection} has parked the stream {stream} since {parked_at}: it cannot take up the commit \
          at position {position} of partition {partition}, so the row is out of date. An operator \
-         must act: annals parked show {projection} {stream}"
+         must act: annals parked show {projection} {stream}{of}"
     );
     Problem::new(code::PARKED, detail)
         .retry_after(PARKED_RETRY_AFTER)
@@ -164,7 +173,7 @@ impl Inner {
     ) -> Result<Snapshot, Problem> {
         for _ in 0..TRIES_MAX {
             let snapshot = self.snapshot(shown, statement, wait).await?;
-            require_current(shown, key, &snapshot.head.parked)?;
+            require_current(shown, tenant, key, &snapshot.head.parked)?;
             if !is_owner_unknown(shown, key, &snapshot) {
                 return Ok(snapshot);
             }
@@ -175,7 +184,7 @@ impl Inner {
             let owner = owner.map_err(|error| failed(&error))?;
             if owner.head.version == snapshot.head.version {
                 return match owner.head.parked.suspects.first() {
-                    Some(suspect) => Err(refusal(shown, suspect)),
+                    Some(suspect) => Err(refusal(shown, tenant, suspect)),
                     None => Ok(snapshot),
                 };
             }

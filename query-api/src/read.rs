@@ -161,7 +161,7 @@ async fn page_of(
         let head = &export.head;
         require_generation(&head.version)?;
         inner.require_reached(shown, &wait, &head.version)?;
-        require_current(shown, &key, &head.parked)?;
+        require_current(shown, tenant.as_str(), &key, &head.parked)?;
         return Ok(asker.answer(&head.version, head.parked.streams, export.body, None));
     };
     let snapshot = inner.current(shown, tenant.as_str(), &statement, &key, &wait);

@@ -30,6 +30,8 @@ struct Ready {
     roles: BTreeMap<String, String>,
     #[serde(default)]
     checks: BTreeMap<String, String>,
+    #[serde(default)]
+    warnings: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -100,6 +102,9 @@ fn readiness(ready: &Result<Ready, Trouble>) -> Markup {
                     @for (role, word) in &ready.roles { (check(role, word)) }
                     @for (name, word) in &ready.checks { (check(name, word)) }
                 }
+            }
+            @for warning in ready.warnings.iter().take(LINES_MAX) {
+                (parts::notice(Tone::Warn, "To know", &html! { p { (warning) } }))
             }
         },
         Err(trouble) => {

@@ -48,14 +48,16 @@ const REBUILD: Action = Action {
     name: "rebuild",
     button: "Rebuild",
     about: "Makes all rows again from the start of the log, in new tables beside the live ones, which \
-            are served meanwhile.",
+            are served meanwhile. If it fills tables of another program, these are emptied first, and \
+            readers see them fill up again.",
     done: "The rebuild has begun.",
     tone: Tone::Note,
 };
 const CANCEL: Action = Action {
     name: "cancel",
     button: "Cancel the rebuild",
-    about: "Drops the tables that are being built. The live ones stay.",
+    about: "Drops the tables that are being built. The live ones stay. A new version is then not built \
+            again by itself.",
     done: "The rebuild is cancelled.",
     tone: Tone::Bad,
 };
@@ -194,9 +196,9 @@ fn shown(visit: &Visit, projection: &Projection) -> Markup {
         }
         @if projection.state == "stuck" {
             (parts::notice(Tone::Bad, "Stuck", &html! {
-                p { "There are records to take up, and it does not move. The log of the process that \
-                     owns its partitions says why; if no process does, start one with the role "
-                     code { "projector" } "." }
+                p { "There are records to take up, and it does not move. The last error says why; it \
+                     goes on by itself once the cause is gone. If no process takes it up, start one \
+                     with the role " code { "projector" } "." }
             }))
         }
         section {
@@ -341,6 +343,7 @@ fn owner(partition: &Partition) -> Markup {
             }
             None => span.quiet { "none" },
         }
+        @if let Some(why) = &partition.trouble { " " (parts::badge(Tone::Warn, "tries again")) " " (parts::cut(why)) }
         @if let Some(reason) = &partition.stopped { " " (parts::badge(Tone::Bad, "stopped")) " " (parts::cut(reason)) }
     }
 }

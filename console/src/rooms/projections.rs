@@ -120,6 +120,7 @@ pub(super) struct Partition {
     pub(super) lag_seconds: Option<f64>,
     pub(super) owner: Option<Owner>,
     pub(super) stopped: Option<String>,
+    pub(super) trouble: Option<String>,
 }
 
 /// The process that folds a partition.

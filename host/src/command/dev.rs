@@ -29,6 +29,7 @@ struct Ready<'a> {
 /// Runs everything until asked to stop.
 pub(super) async fn run(domain: &Domain, settings: &Settings) -> Result<Exit, Failure> {
     let stop = Stop::listen(HangUp::EndsWithTerminal)?;
+    let settings = &of_one_process(settings);
     let started = Node::start(domain, settings, Roles::ALL, Preparation::Make, &stop);
     let Some(node) = started.await? else {
         return Ok(Exit::Done);
@@ -40,6 +41,16 @@ pub(super) async fn run(domain: &Domain, settings: &Settings) -> Result<Exit, Fa
     }
     node.end().await;
     Ok(Exit::Done)
+}
+
+/// The settings of a program that runs alone: nobody keeps rows of an old version current while a new
+/// one waits, so that the new one replaces them once it is built.
+#[must_use]
+pub fn of_one_process(settings: &Settings) -> Settings {
+    Settings {
+        projector_auto_switch: true,
+        ..settings.clone()
+    }
 }
 
 /// Tells a program that everything is ready. If stdout cannot be written, the process goes on,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use event_log::log::EventLog;
-use projector::{Actor, Comparison, Operator, Purpose, Reading, Rebuilt};
+use projector::{Actor, Comparison, Operator, Purpose, Reading, Rebuilt, RuntimeError};
 use serde::Serialize;
 
 use crate::Domain;
@@ -346,7 +346,7 @@ async fn rebuild_one(
     name: &str,
     purpose: Purpose,
     who: Actor<'_>,
-) -> Result<Rebuilt, Failure> {
+) -> Result<Rebuilt, RuntimeError> {
     let what = match purpose {
         Purpose::Switch { .. } | Purpose::Wait => "rebuilding",
         Purpose::Verify => "verifying",

@@ -231,13 +231,14 @@ pub const CATALOGUE: [Setting; 45] = [
         Some("false"),
         "whether a new version of a read model, which is built beside the live one by itself, also \
          replaces it by itself once both were compared; otherwise it waits for annals projections \
-         switch",
+         switch; dev and demo, which run alone, always do it",
     ),
     setting(
         "projector_rebuild_share",
         Some("50"),
-        "the most of its time, in percent, that a task works which builds a read model again, while \
-         tasks of the same process write live ones",
+        "how much of its time, in percent, a task may spend on a rebuild while other tasks of the same \
+         process write live read models; the command annals projections rebuild is a process of its \
+         own and takes all of its time",
     ),
     setting(
         "projector_verify_every_ms",

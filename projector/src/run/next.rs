@@ -11,6 +11,7 @@ use crate::declare::projection::Projection;
 use crate::error::RuntimeError;
 use crate::run::report::Report;
 use crate::store::generation::{rule_of, version_of};
+use crate::store::in_place;
 
 /// A generation, as far as it matters here.
 struct One {
@@ -52,12 +53,30 @@ pub(crate) async fn add(
         });
     }
     for (name, report) in reports {
-        let declared = projections.iter().find(|p| p.name() == name);
-        let declared = declared.map(|p| (version_of(&**p), rule_of(&**p)));
+        let own = projections.iter().find(|p| p.name() == name);
+        let declared = own.map(|p| (version_of(&**p), rule_of(&**p)));
         let generations = all.get(name).map_or(&[][..], Vec::as_slice);
-        report.next = next(name, declared, generations, &declined);
+        report.next = match own {
+            Some(own) if in_place::is_filled(&**own) => {
+                in_place_next(name, version_of(&**own), &rule_of(&**own), generations)
+            }
+            _ => next(name, declared, generations, &declined),
+        };
     }
     Ok(())
+}
+
+/// What is next for tables that others made: there is one set of them.
+fn in_place_next(name: &str, version: i32, rule: &str, all: &[One]) -> Option<String> {
+    let live = all.iter().find(|one| one.state == "live")?;
+    let is_newer = version > live.version && rule != live.rule;
+    is_newer.then(|| {
+        format!(
+            "version {} is live, and this program has version {version}; its tables cannot stand \
+             beside themselves: annals projections rebuild {name} empties them and fills them again",
+            live.version
+        )
+    })
 }
 
 fn next(

@@ -363,7 +363,8 @@ impl Operator {
         let mut tx = self.connection.begin().await.map_err(failed())?;
         if !switch::switch(&mut tx, &generation, keep).await? {
             return Err(not_ready(format!(
-                "generation {number} is behind the live one; wait until it has caught up"
+                "generation {number} is behind the live one: a running projector of its version takes \
+                 up the rest; start one if there is none, wait until it has caught up, and ask again"
             )));
         }
         let detail = format!("generation {number}");

@@ -20,6 +20,7 @@ use crate::store::compare::Comparison;
 use crate::store::copy::Copy;
 use crate::store::describe;
 use crate::store::drift::Declaration;
+use crate::store::in_place;
 use crate::store::in_the_way;
 use crate::store::indexes;
 use crate::store::members::GenerationId;
@@ -132,6 +133,14 @@ impl Live {
                  newer program; or build those of version {version} again, with the --log and \
                  --postgres of this process: annals projections rebuild {name}; as long as they are \
                  kept, projections rollback shows them at once",
+                self.version
+            ));
+        }
+        if self.version < version_of(projection) && in_place::is_filled(projection) {
+            return Some(format!(
+                "the live tables have version {}, and this program has version {version}: empty them \
+                 and fill them again with the --log and --postgres of this process: annals \
+                 projections rebuild {name}",
                 self.version
             ));
         }

@@ -21,7 +21,8 @@ same command, or by a running projector. Rights and descriptions that you gave t
 If something of yours depends on what must be dropped, the command names it beforehand and changes
 nothing. With --no-switch the new tables stay beside the live ones, and both are kept current:
 projections switch shows them. With --keep the old tables stay: projections rollback shows them
-again.
+again. A read model that fills tables of another program has no second set of tables: they are
+emptied, and readers see them fill up again.
 
 Examples:
   annals projections rebuild order_summary --postgres postgresql://…
@@ -70,7 +71,9 @@ Example:
 
 pub(super) const ROLLBACK_HELP: &str = "\
 Lets the views show the tables again that were live before the last switch, as long as they are
-kept (--keep) and current.
+kept (--keep). Ask with a program that has their version. Only a running projector of that version
+keeps them current; if there is none, start one and wait until it has caught up. A new version that
+was rolled back is not built again by itself: projections rebuild --no-switch builds it.
 
 Example:
   annals projections rollback order_summary --reason 'the new sums are wrong'";

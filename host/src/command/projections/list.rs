@@ -38,9 +38,10 @@ struct Row {
     parked: i64,
     processes: usize,
     error: Option<String>,
+    next: Option<String>,
 }
 
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 13] = [
     "projection",
     "version",
     "generation",
@@ -53,6 +54,7 @@ const COLUMNS: [&str; 12] = [
     "parked",
     "processes",
     "error",
+    "next",
 ];
 
 /// A generation of a projection in one partition.
@@ -187,6 +189,7 @@ fn summed(report: &Report) -> Vec<Row> {
             parked: 0,
             processes: 0,
             error,
+            next: None,
         }];
     }
     let row = |generation: &GenerationReport| {
@@ -213,6 +216,7 @@ fn summed(report: &Report) -> Vec<Row> {
             parked: if is_live { report.parked_streams } else { 0 },
             processes: owners.len(),
             error: error.clone().filter(|_| is_live),
+            next: report.next.clone().filter(|_| is_live),
         }
     };
     report.generations.iter().map(row).collect()

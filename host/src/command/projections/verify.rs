@@ -3,6 +3,8 @@
 //! Deliberately absent: the comparison itself (`projector`).
 
 use clap::Args;
+use kernel::explained;
+use projector::RuntimeError as E;
 use projector::{Difference, Purpose, SAMPLE_STREAMS_MAX, SampleOf, Sampled, verify_sample};
 use serde::Serialize;
 
@@ -17,11 +19,11 @@ use crate::settings::Settings;
 /// Arguments of `projections verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Names of the read models; none: all of them, with --all or --sample
+    /// Names of the read models; with --sample, none means all
     #[arg(value_name = "NAME", required_unless_present_any = ["all", "sample"])]
     names: Vec<String>,
-    /// Fold the whole log (the default)
-    #[arg(long, conflicts_with = "sample")]
+    /// All read models
+    #[arg(long, conflicts_with_all = ["names", "sample"])]
     all: bool,
     /// Fold only so many streams, chosen at random
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=SAMPLE_STREAMS_MAX as u64))]
@@ -66,10 +68,20 @@ pub(super) async fn run(
     let names = args.names(domain);
     let (by, why) = args.actor.said();
     let who = actor(&by, &why);
-    let (mut rows, mut is_equal) = (Vec::new(), true);
+    let is_named = !args.all;
+    let (mut rows, mut is_equal, mut is_whole) = (Vec::new(), true, true);
     for name in names {
-        let verified = rebuild_one(domain, &log, postgres, &name, Purpose::Verify, who).await?;
-        let found = verified.comparison;
+        let verified = rebuild_one(domain, &log, postgres, &name, Purpose::Verify, who).await;
+        let found = match verified {
+            Ok(verified) => verified.comparison,
+            // Nobody named it: the others are compared.
+            Err(error @ (E::InPlace { .. } | E::NotVerified { .. })) if !is_named => {
+                talk!("{}", explained(&error));
+                is_whole = false;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         if found.is_none() {
             talk!(
                 "{name} could not be compared: there is no live read model, or it is behind what \
@@ -87,12 +99,21 @@ pub(super) async fn run(
     }
     let columns = ["projection", "equal", "rows", "differences"];
     output::rows(settings.output, &columns, &rows)?;
-    Ok(if is_equal { Exit::Done } else { Exit::Failed })
+    Ok(exit(is_equal, is_whole))
+}
+
+fn exit(is_equal: bool, is_whole: bool) -> Exit {
+    match (is_equal, is_whole) {
+        (false, _) => Exit::Failed,
+        (true, false) => Exit::Partial,
+        (true, true) => Exit::Done,
+    }
 }
 
 #[derive(Serialize)]
 struct SampledRow {
     projection: String,
+    seed: u32,
     equal: bool,
     streams: usize,
     commits: u64,
@@ -101,8 +122,9 @@ struct SampledRow {
     differences: Vec<String>,
 }
 
-const SAMPLED_COLUMNS: [&str; 7] = [
+const SAMPLED_COLUMNS: [&str; 8] = [
     "projection",
+    "seed",
     "equal",
     "streams",
     "commits",
@@ -134,25 +156,31 @@ async fn sample(
     };
     let (mut rows, mut is_equal, mut is_whole) = (Vec::new(), true, true);
     for name in args.names(domain) {
-        let sampled = verify_sample(&log, postgres.url(), all, &name, of).await?;
+        let sampled = match verify_sample(&log, postgres.url(), all, &name, of).await {
+            Ok(sampled) => sampled,
+            // Nobody named it: the others are compared.
+            Err(error @ E::NotVerified { .. }) if args.names.is_empty() => {
+                talk!("{}", explained(&error));
+                is_whole = false;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         for line in left_out(&sampled) {
             talk!("{name}: {line}");
         }
         is_equal &= sampled.is_equal();
         is_whole &= sampled.is_whole();
-        rows.push(row(name, &sampled));
+        rows.push(row(name, seed, &sampled));
     }
     output::rows(settings.output, &SAMPLED_COLUMNS, &rows)?;
-    Ok(match (is_equal, is_whole) {
-        (false, _) => Exit::Failed,
-        (true, false) => Exit::Partial,
-        (true, true) => Exit::Done,
-    })
+    Ok(exit(is_equal, is_whole))
 }
 
 /// What could not be compared, and why.
 fn left_out(sampled: &Sampled) -> Vec<String> {
-    let many = "many streams feed it, so that only a fold of the whole log tells (--all)";
+    let many =
+        "many streams feed it, so that only a fold of the whole log tells: leave out --sample";
     let mut lines = Vec::new();
     for table in &sampled.skipped {
         lines.push(format!("the table {table} was not compared: {many}"));
@@ -172,7 +200,7 @@ fn left_out(sampled: &Sampled) -> Vec<String> {
     lines
 }
 
-fn row(projection: String, sampled: &Sampled) -> SampledRow {
+fn row(projection: String, seed: u32, sampled: &Sampled) -> SampledRow {
     let mut not_compared = sampled.skipped.clone();
     let mut found = Vec::new();
     for table in &sampled.tables {
@@ -181,8 +209,11 @@ fn row(projection: String, sampled: &Sampled) -> SampledRow {
         let differences = table.differences.iter();
         found.extend(differences.map(|(stream, one)| difference(&table.table, stream, one)));
     }
+    let left_out = sampled.left_out.iter();
+    not_compared.extend(left_out.map(|one| format!("stream {}: {}", one.stream, one.reason)));
     SampledRow {
         projection,
+        seed,
         equal: sampled.is_equal(),
         streams: sampled.streams,
         commits: sampled.commits,

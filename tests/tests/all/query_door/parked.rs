@@ -137,6 +137,7 @@ async fn a_row_of_a_parked_stream_is_refused_and_other_answers_tell_how_many_are
         ("/v1/read/own/2", "order-2"),
         ("/v1/read/own/3", "order-3"),
         ("/v1/read/own?id=2", "order-2"),
+        ("/v1/read/own?id.in=2", "order-2"),
         ("/v1/read/own?id=3&format=csv", "order-3"),
         ("/v1/read/numbers/20", "order-2"),
         ("/v1/read/numbers?number=20", "order-2"),
