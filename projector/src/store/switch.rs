@@ -124,38 +124,52 @@ pub(crate) async fn switch(
     keep: Duration,
 ) -> Result<bool, RuntimeError> {
     let failed = || RuntimeError::postgres("switch to the new tables");
-    let name = building.projection.name();
     let mut tx = connection.begin().await.map_err(failed())?;
-    limit_lock_waits(&mut tx).await?;
-    lock_making(&mut tx).await?;
-    let live = live(&mut tx, name).await?;
+    let switched = switch_in(&mut tx, building, keep).await;
+    // At once: a transaction that is only dropped keeps its locks until the connection is used again.
+    match switched {
+        Ok(true) => tx.commit().await.map_err(failed())?,
+        Ok(false) | Err(_) => tx.rollback().await.map_err(failed())?,
+    }
+    switched
+}
+
+async fn switch_in(
+    tx: &mut PgConnection,
+    building: &Generation,
+    keep: Duration,
+) -> Result<bool, RuntimeError> {
+    let failed = || RuntimeError::postgres("switch to the new tables");
+    let name = building.projection.name();
+    limit_lock_waits(tx).await?;
+    lock_making(tx).await?;
+    let live = live(tx, name).await?;
     if let Some(live) = &live {
         // Again: somebody may have built on the live tables meanwhile.
-        in_the_way::require_nothing(&mut tx, live, building).await?;
+        in_the_way::require_nothing(tx, live, building).await?;
     }
     // The views first: whoever reads them for long must not hold up those who write.
-    show(&mut tx, building, live.as_ref()).await?;
+    show(tx, building, live.as_ref()).await?;
     if let Some(live) = &live {
         let models = models_of(&*building.projection);
         let is_shown = |view: &&String| models.iter().any(|model| model.name == **view);
         let gone = live.views.iter().filter(|view| !is_shown(view));
-        drop_views(&mut tx, &gone.cloned().collect::<Vec<_>>()).await?;
-        hand_on_tables(&mut tx, live, building).await?;
+        drop_views(tx, &gone.cloned().collect::<Vec<_>>()).await?;
+        hand_on_tables(tx, live, building).await?;
         // From here on nobody writes the live tables.
         sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
             .bind(lock_key(name, live.number))
             .execute(&mut *tx)
             .await
             .map_err(failed())?;
-        let reached = checkpoint::load(&mut tx, name, live.number).await?;
-        let own = checkpoint::load(&mut tx, name, building.number).await?;
+        let reached = checkpoint::load(tx, name, live.number).await?;
+        let own = checkpoint::load(tx, name, building.number).await?;
         if checkpoint::is_behind(&own, &reached) {
-            tx.rollback().await.map_err(failed())?;
             return Ok(false);
         }
     }
-    new_version::accept(&mut tx, &*building.projection).await?;
-    new_version::decline_live(&mut tx, name, version_of(&*building.projection)).await?;
+    new_version::accept(tx, &*building.projection).await?;
+    new_version::decline_live(tx, name, version_of(&*building.projection)).await?;
     let retire = "UPDATE annals.generation SET state = 'retired', epoch = epoch + 1, \
                       keep_until = now() + make_interval(secs => $2) \
                   WHERE projection = $1 AND state = 'live'";
@@ -177,7 +191,6 @@ pub(crate) async fn switch(
     if changed.rows_affected() != 1 {
         return Err(RuntimeError::Replaced);
     }
-    tx.commit().await.map_err(failed())?;
     Ok(true)
 }
 
