@@ -121,6 +121,12 @@ fn check_own_sql(found: &mut Found<'_>, projection: &dyn Projection) {
             "it has tables of its own and `reset`, which is for tables that others made: make two \
              projections of it",
         ),
+        (Some(_), []) if !own.prepare().is_empty() => found.add(
+            None,
+            None,
+            "it has `prepare`, which is for tables of its own: whoever made the tables that it fills \
+             prepares them",
+        ),
         (None, [_, ..]) | (Some(_), []) => {}
     }
 }

@@ -457,6 +457,12 @@ async fn what_it_declares_wrongly_is_refused_before_anything_runs() {
     let places = [
         declared("both", BY_SQL, "", Some("TRUNCATE crm.orders")),
         declared("neither", &[], "", None),
+        declared(
+            "prepares",
+            &[],
+            "CREATE INDEX ON crm.orders (stream)",
+            Some("TRUNCATE crm.orders"),
+        ),
     ];
     let faults = projector::check_declarations(&places)
         .unwrap_err()
@@ -467,6 +473,11 @@ async fn what_it_declares_wrongly_is_refused_before_anything_runs() {
     );
     assert!(
         faults.contains("projection neither: it declares no tables"),
+        "{faults}"
+    );
+
+    assert!(
+        faults.contains("projection prepares: it has `prepare`"),
         "{faults}"
     );
 
