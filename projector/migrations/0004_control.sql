@@ -10,6 +10,8 @@ ALTER TABLE annals.generation
     -- What a building is for: to replace the live one when it is ready, to wait, or to be compared.
     ADD COLUMN purpose text COLLATE "C" NOT NULL DEFAULT 'switch'
         CHECK (purpose IN ('switch', 'wait', 'verify')),
+    -- Whether a process began to build it because it has a new version, and not an operator.
+    ADD COLUMN by_itself boolean NOT NULL DEFAULT false,
     -- Raised by whatever changes rows without moving a checkpoint, and by a switch.
     ADD COLUMN epoch bigint NOT NULL DEFAULT 0,
     -- How many rows annals.parked has of it: each query asks, and must not count.
@@ -25,6 +27,16 @@ ALTER TABLE annals.generation
     -- When it was last compared with the log, and what was found.
     ADD COLUMN verified_at timestamptz,
     ADD COLUMN verified jsonb;
+
+-- The last number that a generation of a projection got: none is used twice, also if it was dropped.
+CREATE TABLE annals.numbered (
+    projection text COLLATE "C" PRIMARY KEY,
+    last       integer NOT NULL
+);
+
+COMMENT ON TABLE annals.numbered IS 'The last number that a generation of each projection got.';
+COMMENT ON COLUMN annals.numbered.projection IS 'The projection.';
+COMMENT ON COLUMN annals.numbered.last IS 'The number.';
 
 -- The processes that run projections. One that has not been seen for two seconds is dead.
 CREATE TABLE annals.member (
@@ -90,6 +102,7 @@ CREATE TABLE annals.control (
 COMMENT ON COLUMN annals.generation.state IS 'live: the views in the schema read show it; building: a rebuild fills it; ready: it has reached the live one; retired: it was live before.';
 COMMENT ON COLUMN annals.generation.rule IS 'The rule that fills it: name, version and a digest of its declarations.';
 COMMENT ON COLUMN annals.generation.purpose IS 'What happens when it is ready: switch, wait, or verify (it is compared and dropped).';
+COMMENT ON COLUMN annals.generation.by_itself IS 'Whether a process began to build it because it has a new version, and not an operator.';
 COMMENT ON COLUMN annals.generation.epoch IS 'Raised when rows change although no checkpoint moves.';
 COMMENT ON COLUMN annals.generation.parked IS 'How many streams it has parked.';
 COMMENT ON COLUMN annals.generation.has_ceiling IS 'Whether it may go only as far as annals.ceiling says.';

@@ -32,6 +32,8 @@ const REST_RECORDS: u64 = 20_000;
 const LIVE_LIMIT: Duration = Duration::from_secs(10);
 /// The pause before a process tries again to conduct a building.
 const CONDUCT_PAUSE: Duration = Duration::from_secs(1);
+/// The same if only an operator can help.
+const CONDUCT_PAUSE_LONG: Duration = Duration::from_secs(10);
 /// For how long a switch is tried while somebody reads the views, and the pause between two tries.
 const SWITCH_LIMIT: Duration = Duration::from_secs(60);
 const SWITCH_PAUSE: Duration = Duration::from_millis(500);
@@ -213,15 +215,19 @@ pub(crate) async fn for_others(
     building: Generation,
 ) {
     let conducted = try_for_others(&*log, &postgres, &building).await;
-    match conducted {
-        Ok(()) | Err(RuntimeError::Rebuilding { .. }) => {}
+    let pause = match conducted {
+        Ok(()) | Err(RuntimeError::Rebuilding { .. }) => CONDUCT_PAUSE,
         Err(error) => {
             let projection = building.projection.name();
             let reason = explained(&error);
             tracing::warn!(projection, reason, "a rebuild does not go on");
+            match error.may_pass() {
+                true => CONDUCT_PAUSE,
+                false => CONDUCT_PAUSE_LONG,
+            }
         }
-    }
-    tokio::time::sleep(CONDUCT_PAUSE).await;
+    };
+    tokio::time::sleep(pause).await;
 }
 
 async fn try_for_others(
@@ -233,7 +239,7 @@ async fn try_for_others(
     let mut connection = postgres.connect().await.map_err(connect)?;
     let id = building.id();
     hold(&mut connection, &id.projection).await?;
-    let Some(purpose) = generation::purpose_of(&mut connection, &id).await? else {
+    let Some((purpose, is_ready)) = generation::purpose_of(&mut connection, &id).await? else {
         return Ok(());
     };
     let mut conductor = Conductor {
@@ -244,7 +250,14 @@ async fn try_for_others(
         building,
         on_reading: Box::new(|_| {}),
     };
-    conductor.conduct(purpose).await?;
+    match (is_ready, purpose) {
+        (false, _) => {
+            conductor.conduct(purpose).await?;
+        }
+        // It was compared, and whoever conducted it came no further.
+        (true, Purpose::Switch { keep }) => conductor.switch(keep).await?,
+        (true, Purpose::Verify | Purpose::Wait) => {}
+    }
     if purpose == Purpose::Verify {
         generation::drop_unused(&mut connection, &id).await?;
     }

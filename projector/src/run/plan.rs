@@ -220,6 +220,8 @@ mod tests {
                     .filter_map(|(partition, at)| Some((partition, Offset(at?))))
                     .collect(),
                 leases: BTreeMap::new(),
+                waits: false,
+                by_itself: false,
                 is_paused,
                 stopped: stopped
                     .into_iter()
@@ -307,6 +309,8 @@ mod tests {
             version: 1,
             places: BTreeMap::new(),
             leases: BTreeMap::new(),
+            waits: false,
+            by_itself: false,
             is_paused: false,
             stopped: BTreeMap::new(),
         };

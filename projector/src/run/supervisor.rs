@@ -331,7 +331,7 @@ impl Supervisor {
     fn conduct(&mut self, look: &Look) {
         let is_building = |id: &GenerationId| {
             let seen = look.generations.get(id);
-            seen.is_some_and(|seen| seen.state == GenerationState::Building && !seen.is_paused)
+            seen.is_some_and(|seen| seen.is_conducted() && !seen.is_paused)
         };
         self.conductors
             .retain(|id, task| is_building(id) && !task.is_finished());

@@ -59,7 +59,7 @@ pub(crate) enum Upgrade {
     RolledBack,
     /// A newer program builds a higher version.
     Superseded,
-    /// An operator's rebuild of the live version is under way or waits.
+    /// An operator's rebuild is under way or waits.
     Busy,
 }
 
@@ -93,7 +93,9 @@ pub(crate) fn judge(projection: &dyn Projection, look: &Look) -> Upgrade {
     if others.clone().any(|seen| seen.version > version) {
         return Upgrade::Superseded;
     }
-    if others.any(|seen| seen.version <= live.version || seen.version == version) {
+    let is_in_the_way =
+        |seen: &&Seen| seen.version <= live.version || seen.version == version || !seen.by_itself;
+    if others.any(is_in_the_way) {
         return Upgrade::Busy;
     }
     if has(GenerationState::Retired) {
@@ -300,6 +302,8 @@ mod tests {
             version: *version,
             places: BTreeMap::new(),
             leases: BTreeMap::new(),
+            waits: true,
+            by_itself: true,
             is_paused: false,
             stopped: BTreeMap::new(),
         };
@@ -351,5 +355,16 @@ mod tests {
                 "{generations:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_an_operator_is_building_does_not_give_way() {
+        use GenerationState::{Building, Live};
+        let mut look = look(&[(Live, "v0", 0), (Building, "v1", 1)]);
+        assert_eq!(judge(&rule(2), &look), Upgrade::Due { live: 0 });
+        for seen in look.generations.values_mut() {
+            seen.by_itself = false;
+        }
+        assert_eq!(judge(&rule(2), &look), Upgrade::Busy);
     }
 }

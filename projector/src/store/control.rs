@@ -56,7 +56,8 @@ pub(crate) async fn note(
     Ok(())
 }
 
-/// Begins a building, or goes on with one, or empties what is filled in place, and records who asked for it.
+/// Begins a building, or goes on with one, or empties what is filled in place, and records who asked
+/// for it.
 pub(crate) async fn begin(
     connection: &mut PgConnection,
     projection: &Arc<dyn Projection>,
@@ -71,8 +72,13 @@ pub(crate) async fn begin(
     let building = if in_place::is_filled(&**projection) {
         in_place::begin(&mut tx, projection, purpose).await?
     } else {
+        if purpose != Purpose::Verify {
+            // What gives way to an operator's wish does not come back by itself.
+            generation::lock_making(&mut tx).await?;
+            new_version::decline_newer(&mut tx, &**projection).await?;
+        }
         let building = generation::make_building(&mut tx, projection).await?;
-        generation::set_purpose(&mut tx, &building.id(), purpose).await?;
+        generation::set_purpose(&mut tx, &building.id(), purpose, false).await?;
         building
     };
     if purpose != Purpose::Verify {

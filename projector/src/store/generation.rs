@@ -361,44 +361,49 @@ pub(crate) async fn set_purpose(
     connection: &mut PgConnection,
     id: &GenerationId,
     purpose: Purpose,
+    by_itself: bool,
 ) -> Result<(), RuntimeError> {
     let (purpose, keep) = match purpose {
         Purpose::Switch { keep } => ("switch", keep),
         Purpose::Wait => ("wait", Duration::ZERO),
         Purpose::Verify => ("verify", Duration::ZERO),
     };
-    let update = "UPDATE annals.generation SET purpose = $3, keep_seconds = $4 \
+    let update = "UPDATE annals.generation SET purpose = $3, keep_seconds = $4, by_itself = $5 \
                   WHERE projection = $1 AND generation = $2";
     sqlx::query(update)
         .bind(&id.projection)
         .bind(id.number)
         .bind(purpose)
         .bind(i64::try_from(keep.as_secs()).unwrap_or(i64::MAX))
+        .bind(by_itself)
         .execute(connection)
         .await
         .map_err(RuntimeError::postgres("note what a rebuild is for"))?;
     Ok(())
 }
 
-/// What a building is for.
+/// What a building is for, and whether it is ready.
 pub(crate) async fn purpose_of(
     connection: &mut PgConnection,
     id: &GenerationId,
-) -> Result<Option<Purpose>, RuntimeError> {
-    let select = "SELECT purpose, keep_seconds FROM annals.generation \
-                  WHERE projection = $1 AND generation = $2 AND state = 'building'";
-    let found: Option<(String, i64)> = sqlx::query_as(select)
+) -> Result<Option<(Purpose, bool)>, RuntimeError> {
+    let select = "SELECT purpose, keep_seconds, state = 'ready' FROM annals.generation \
+                  WHERE projection = $1 AND generation = $2 AND state IN ('building', 'ready')";
+    let found: Option<(String, i64, bool)> = sqlx::query_as(select)
         .bind(&id.projection)
         .bind(id.number)
         .fetch_optional(connection)
         .await
         .map_err(RuntimeError::postgres("read what a rebuild is for"))?;
-    Ok(found.map(|(purpose, keep)| match purpose.as_str() {
-        "wait" => Purpose::Wait,
-        "verify" => Purpose::Verify,
-        _ => Purpose::Switch {
-            keep: Duration::from_secs(keep.cast_unsigned()),
-        },
+    Ok(found.map(|(purpose, keep, is_ready)| {
+        let purpose = match purpose.as_str() {
+            "wait" => Purpose::Wait,
+            "verify" => Purpose::Verify,
+            _ => Purpose::Switch {
+                keep: Duration::from_secs(keep.cast_unsigned()),
+            },
+        };
+        (purpose, is_ready)
     }))
 }
 
@@ -506,13 +511,16 @@ pub(crate) async fn make_tables(
     state: &'static str,
 ) -> Result<Generation, RuntimeError> {
     let failed = || RuntimeError::postgres("create a projection's tables");
-    let number: i32 = sqlx::query_scalar(
-        "SELECT coalesce(max(generation), 0) + 1 FROM annals.generation WHERE projection = $1",
-    )
-    .bind(projection.name())
-    .fetch_one(&mut *connection)
-    .await
-    .map_err(failed())?;
+    // Never a number for the second time: a process may still write what was dropped.
+    let number = "INSERT INTO annals.numbered AS n (projection, last) \
+                  SELECT $1, coalesce(max(generation), 0) + 1 FROM annals.generation \
+                  WHERE projection = $1 \
+                  ON CONFLICT (projection) DO UPDATE SET last = n.last + 1 RETURNING last";
+    let number: i32 = sqlx::query_scalar(number)
+        .bind(projection.name())
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed())?;
     let mut tables = Vec::new();
     for table in projection.tables() {
         let name = name_in(&**projection, number, table.name);

@@ -87,10 +87,25 @@ pub(crate) struct Seen {
     pub(crate) places: BTreeMap<Partition, Offset>,
     /// Who holds which partition.
     pub(crate) leases: BTreeMap<Partition, Uuid>,
+    /// Whether it waits for an operator once it is ready.
+    pub(crate) waits: bool,
+    /// Whether a process began to build it because it has a new version.
+    pub(crate) by_itself: bool,
     /// Whether an operator paused its projection.
     pub(crate) is_paused: bool,
     /// The partitions in which it stopped.
     pub(crate) stopped: BTreeMap<Partition, Stopped>,
+}
+
+impl Seen {
+    /// Whether somebody must bring it to its end: build it, or do what it was built for.
+    pub(crate) fn is_conducted(&self) -> bool {
+        match self.state {
+            GenerationState::Building => true,
+            GenerationState::Ready => !self.waits,
+            GenerationState::Live | GenerationState::Retired => false,
+        }
+    }
 }
 
 /// What one look at Postgres shows.
@@ -193,29 +208,41 @@ pub(crate) async fn look(connection: &mut PgConnection) -> Result<Look, RuntimeE
         generations: BTreeMap::new(),
     };
     let generations = "SELECT g.projection, g.generation, g.state, g.rule, \
-                           g.version, p.projection IS NOT NULL AS is_paused \
+                           g.version, g.purpose = 'wait' AS waits, g.by_itself, \
+                           p.projection IS NOT NULL AS is_paused \
                        FROM annals.generation AS g \
                        LEFT JOIN annals.pause AS p ON p.projection = g.projection";
-    let generations: Vec<(String, i32, String, String, i32, bool)> = sqlx::query_as(generations)
+    let generations = sqlx::query(generations)
         .fetch_all(&mut *connection)
         .await
         .map_err(failed())?;
-    for (projection, number, state, rule, version, is_paused) in generations {
+    for row in &generations {
+        let read = || -> Result<_, sqlx::Error> {
+            let id = GenerationId {
+                projection: row.try_get("projection")?,
+                number: row.try_get("generation")?,
+            };
+            Ok((id, row.try_get::<String, _>("state")?))
+        };
+        let (id, state) = read().map_err(failed())?;
         // A state that this program does not know belongs to a newer one.
         let Some(state) = GenerationState::of(&state) else {
             continue;
         };
-        let seen = Seen {
-            state,
-            rule,
-            version,
-            places: BTreeMap::new(),
-            leases: BTreeMap::new(),
-            is_paused,
-            stopped: BTreeMap::new(),
+        let seen = || -> Result<Seen, sqlx::Error> {
+            Ok(Seen {
+                state,
+                rule: row.try_get("rule")?,
+                version: row.try_get("version")?,
+                places: BTreeMap::new(),
+                leases: BTreeMap::new(),
+                waits: row.try_get("waits")?,
+                by_itself: row.try_get("by_itself")?,
+                is_paused: row.try_get("is_paused")?,
+                stopped: BTreeMap::new(),
+            })
         };
-        let id = GenerationId { projection, number };
-        look.generations.insert(id, seen);
+        look.generations.insert(id, seen().map_err(failed())?);
     }
     let places = "SELECT projection, generation, partition, \"offset\" FROM annals.checkpoint";
     let places: Vec<(String, i32, i32, i64)> = sqlx::query_as(places)

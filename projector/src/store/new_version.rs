@@ -65,7 +65,7 @@ async fn begin_in(
         return Ok(Begun::Declined);
     }
     let building = generation::make_building(tx, projection).await?;
-    generation::set_purpose(tx, &building.id(), purpose).await?;
+    generation::set_purpose(tx, &building.id(), purpose, true).await?;
     let reason = format!(
         "new version {}; version {live} is live",
         projection.version()
@@ -90,6 +90,27 @@ pub(crate) async fn decline_buildings(
                   ON CONFLICT DO NOTHING";
     sqlx::query(insert)
         .bind(projection)
+        .execute(tx)
+        .await
+        .map_err(RuntimeError::postgres("note what was declined"))?;
+    Ok(())
+}
+
+/// Notes that versions higher than a projection's, which are being built or ready and give way to it, are
+/// not to be built again by themselves.
+pub(crate) async fn decline_newer(
+    tx: &mut PgConnection,
+    projection: &dyn Projection,
+) -> Result<(), RuntimeError> {
+    let insert = "INSERT INTO annals.declined (projection, rule) \
+                  SELECT DISTINCT g.projection, g.rule FROM annals.generation AS g \
+                  WHERE g.projection = $1 AND g.state IN ('building', 'ready') \
+                      AND g.version > $2 AND g.rule <> $3 \
+                  ON CONFLICT DO NOTHING";
+    sqlx::query(insert)
+        .bind(projection.name())
+        .bind(generation::version_of(projection))
+        .bind(rule_of(projection))
         .execute(tx)
         .await
         .map_err(RuntimeError::postgres("note what was declined"))?;

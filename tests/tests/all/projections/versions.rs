@@ -332,3 +332,49 @@ async fn a_rebuild_of_the_live_version_that_an_operator_began_is_not_dropped() {
         process.stop().await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn an_older_version_that_an_operator_builds_is_left_alone() {
+    let place = Place::make().await;
+    place.submit(1).await;
+    let first = process(&place, 1, NewVersion::Waits);
+    place.reach("v1 live").await;
+    let third = process(&place, 3, NewVersion::Waits);
+    place.reach("v1 live, v3 ready").await;
+    // The operator wants version 2; what gives way does not come back by itself.
+    let second = process(&place, 2, NewVersion::Waits);
+    let mut operator = place.operator(2).await;
+    let built = operator.rebuild("sample", Purpose::Wait, ACTOR).await;
+    assert_eq!(
+        built.unwrap(),
+        3,
+        "the number of what was dropped is not used again"
+    );
+    place.reach("v1 live, v2 ready").await;
+    // Longer than a process waits between two tries to begin a building.
+    place.looks(14).await;
+    assert_eq!(place.states().await, "v1 live, v2 ready");
+    for process in [first, second, third] {
+        process.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_switch_whose_conductor_died_is_made_by_another() {
+    let place = Place::make().await;
+    place.submit(1).await;
+    let old = process(&place, 1, NewVersion::Waits);
+    place.reach("v1 live").await;
+    let new = process(&place, 2, NewVersion::Waits);
+    place.reach("v1 live, v2 ready").await;
+    // As a process leaves it that dies between the comparison and the switch.
+    let left = "UPDATE annals.generation SET purpose = 'switch' WHERE state = 'ready'";
+    execute(&place.url, left).await;
+    until("it is switched", async || {
+        place.states().await.ends_with("v2 live")
+    })
+    .await;
+    for process in [old, new] {
+        process.stop().await.unwrap();
+    }
+}
