@@ -277,6 +277,8 @@ codes! {
     ReadModelBehind = "read_model_behind",
     /// The read models do not answer (503).
     ReadModelUnavailable = "read_model_unavailable",
+    /// The rows are of another version of the read model, with other columns (503).
+    ReadModelOfOtherVersion = "read_model_of_other_version",
     /// The log does not answer (503).
     LogUnavailable = "log_unavailable",
     /// The stream's records were changed or are gone (503).

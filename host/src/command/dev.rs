@@ -47,10 +47,9 @@ pub(super) async fn run(domain: &Domain, settings: &Settings) -> Result<Exit, Fa
 /// one waits, so that the new one replaces them once it is built.
 #[must_use]
 pub fn of_one_process(settings: &Settings) -> Settings {
-    Settings {
-        projector_auto_switch: true,
-        ..settings.clone()
-    }
+    let mut settings = settings.clone();
+    settings.projector_auto_switch = true;
+    settings
 }
 
 /// Tells a program that everything is ready. If stdout cannot be written, the process goes on,

@@ -13,7 +13,7 @@ use regex::Regex;
 
 /// The advice in messages: the command as the source spells it, and the test that follows the
 /// advice.
-const FOLLOWED: [(&str, &str); 23] = [
+const FOLLOWED: [(&str, &str); 25] = [
     (
         "annals projections switch {projection}",
         "a_new_version_is_built_beside_the_live_one_and_waits_for_a_switch",
@@ -101,6 +101,14 @@ const FOLLOWED: [(&str, &str); 23] = [
     (
         "annals projections rebuild {projection}",
         "tables_of_others_are_emptied_and_filled_again",
+    ),
+    (
+        "annals parked retry {name} {stream}",
+        "a_parked_stream_is_shown_with_what_waits",
+    ),
+    (
+        "annals parked show {projection} {stream}{of}",
+        "a_row_of_a_parked_stream_is_refused_and_other_answers_tell_how_many_are_parked",
     ),
     (
         "annals projections drop {name} --postgres {typed}{hint}",
@@ -205,6 +213,9 @@ fn filled(command: &str) -> String {
         ("--seed N", "--seed 1"),
         ("{whose}", " --postgres postgresql://localhost/annals"),
         ("{name}", "order_summary"),
+        ("{projection}", "order_summary"),
+        ("{stream}", "example-1"),
+        ("{of}", ""),
         ("{seed}", "4711"),
         ("…", "x"),
         ("${fpath[1]}", "folder"),

@@ -339,6 +339,7 @@ mod tests {
             parked: 0,
             processes: 1,
             error: None,
+            next: None,
         }
     }
 

@@ -254,6 +254,19 @@ async fn a_parked_stream_is_shown_with_what_waits() {
     let whole: Value = serde_json::from_str(&stdout(&shown)).unwrap();
     assert_eq!(whole["waiting"][1]["events"][0]["type"], "OrderApproved");
     assert_exit(&show(&["order-2"]), 7);
+    // The cause is removed, and the stream is taken up again as advised.
+    let mend = "ALTER TABLE projection.order_summary_v3_g1 DROP CONSTRAINT refuses";
+    execute(&url, mend).await;
+    let retry = ["parked", "retry", "order_summary", "order-1"];
+    let retry = [&retry[..], &["--postgres", &url]].concat();
+    assert_exit(&call(folder.path(), &retry), 0);
+    let projector = projector::Projector::spawn(&log.log, &url, &read_models(), 1).unwrap();
+    crate::projections::until("it is taken up", async || {
+        let rows = "SELECT count(*) FROM read.order_summary WHERE order_id = '1'";
+        crate::projections::scalar::<i64>(&url, rows).await == 1
+    })
+    .await;
+    projector.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
