@@ -237,8 +237,8 @@ pub const CATALOGUE: [Setting; 45] = [
         "projector_rebuild_share",
         Some("50"),
         "how much of its time, in percent, a task may spend on a rebuild while other tasks of the same \
-         process write live read models; the command annals projections rebuild is a process of its \
-         own and takes all of its time",
+         process write live read models; a rebuild by a command is a process of its own, and takes all \
+         of its time",
     ),
     setting(
         "projector_verify_every_ms",

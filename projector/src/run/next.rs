@@ -73,7 +73,7 @@ fn in_place_next(name: &str, version: i32, rule: &str, all: &[One]) -> Option<St
     is_newer.then(|| {
         format!(
             "version {} is live, and this program has version {version}; its tables cannot stand \
-             beside themselves: annals projections rebuild {name} empties them and fills them again",
+             beside themselves; to empty them and fill them again: annals projections rebuild {name}",
             live.version
         )
     })
