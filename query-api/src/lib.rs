@@ -131,8 +131,13 @@ impl QueryDoor {
             named: OnceCell::new(),
             refused: Mutex::default(),
         });
-        let levels = snapshot::pool(url, &whose, LEVELS_CONNECTIONS, None)?;
-        let exports = snapshot::pool(url, &whose, EXPORTS_MAX, Some(EXPORT_STATEMENT_MS))?;
+        let levels = snapshot::pool(url, &whose, LEVELS_CONNECTIONS, &[])?;
+        let exports = snapshot::pool(
+            url,
+            &whose,
+            EXPORTS_MAX,
+            &[("statement_timeout", EXPORT_STATEMENT_MS)],
+        )?;
         let inner = Inner {
             levels: Levels::new(levels, log.partition_count()),
             cache: Cache::new(),
@@ -140,7 +145,7 @@ impl QueryDoor {
             waited_reads: Semaphore::new(WAITED_READS_MAX),
             log: Arc::clone(log),
             registry,
-            pool: snapshot::pool(url, &whose, CONNECTIONS_MAX, None)?,
+            pool: snapshot::pool(url, &whose, CONNECTIONS_MAX, &snapshot::KEPT_PLANS)?,
             whose,
             models: shown::shown_models(projections),
             sampler: None,

@@ -23,6 +23,16 @@ const CONNECTION_WAIT: Duration = Duration::from_secs(2);
 /// A connection that was idle for longer is tried before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_millis(500);
 
+/// Settings of the connections that read pages and single rows. Every such query is one that an index
+/// serves, whatever its values, and to plan it takes several times as long as to run it. So the plan of
+/// a prepared statement is kept: it is made once, perhaps for a table that is still empty, so that it
+/// must not read the whole table where an index serves (nor, for that, be compiled).
+pub(super) const KEPT_PLANS: [(&str, &str); 3] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("jit", "off"),
+];
+
 /// What a statement read.
 pub(super) struct Snapshot {
     pub(super) head: Head,
@@ -44,13 +54,11 @@ pub(super) fn pool(
     url: &str,
     whose: &Arc<Whose>,
     connections_max: u32,
-    statement_timeout: Option<&str>,
+    settings: &[(&str, &str)],
 ) -> Result<PgPool, RuntimeError> {
     // A parallel worker helps no small query, and could mix the order of rows.
-    let mut options = query_options(url)?.options([("max_parallel_workers_per_gather", "0")]);
-    if let Some(timeout) = statement_timeout {
-        options = options.options([("statement_timeout", timeout)]);
-    }
+    let options = query_options(url)?.options([("max_parallel_workers_per_gather", "0")]);
+    let options = options.options(settings.iter().copied());
     let whose = Arc::clone(whose);
     let pool = PgPoolOptions::new()
         .max_connections(connections_max)

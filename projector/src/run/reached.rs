@@ -21,7 +21,7 @@ pub const ROWS_VERSION: &str = "\
     SELECT concat_ws(' ', g.generation, g.version, g.epoch, g.parked, c.log, c.places) \
         AS rows_version, g.generation \
     FROM annals.generation AS g LEFT JOIN LATERAL (\
-        SELECT min(c.log::text) AS log, \
+        SELECT (array_agg(c.log))[1] AS log, \
             string_agg(c.partition || ':' || c.position, ',' ORDER BY c.partition) AS places \
         FROM annals.checkpoint AS c \
         WHERE c.projection = g.projection AND c.generation = g.generation AND c.log IS NOT NULL\
