@@ -259,6 +259,8 @@ mod tests {
                     version: 1,
                     places: BTreeMap::new(),
                     leases: BTreeMap::new(),
+                    waits: false,
+                    by_itself: false,
                     is_paused,
                     stopped: BTreeMap::new(),
                 },
