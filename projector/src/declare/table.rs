@@ -2,8 +2,8 @@
 //! what is shown of them.
 //!
 //! Invariant: the tenant is the first column of every key; the runtime adds it, so that no
-//! declaration can forget it. What a type cannot do is refused when the constant is compiled. Deliberately absent: the views over these tables (`model`), SQL
-//! (`sql`) and rows (`changes`).
+//! declaration can forget it. What a type cannot do is refused when the constant is compiled.
+//! Deliberately absent: the views over these tables (`model`), SQL (`sql`) and rows (`changes`).
 
 use crate::declare::column_type::ColumnType;
 use crate::declare::model::ModelColumn;

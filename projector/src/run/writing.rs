@@ -3,7 +3,7 @@
 //!
 //! Invariant: a transaction begins only after the one before it is known to be durable.
 //! Deliberately absent: what a transaction writes (`write`), and what follows from a failure
-//! (`task`).
+//! (`lane`).
 
 use std::sync::Arc;
 use std::time::Instant;
