@@ -2,7 +2,7 @@
 //!
 //! Invariant: a stop is stored soon after a projector met it. It is removed when the projection is
 //! rebuilt (stops are deleted with their generation), when an operator resumes it, or when a
-//! projector starts, which then tries again. Deliberately absent: what a task does about a stop
+//! projector starts, which then tries again. Deliberately absent: what a lane does about a stop
 //! (`lane`).
 
 use std::collections::{BTreeMap, BTreeSet};
