@@ -115,10 +115,10 @@ pub struct Serving {
     /// and both were compared; otherwise it waits for annals projections switch
     #[arg(long)]
     projector_auto_switch: bool,
-    /// How much of its time, in percent, a task may spend on a rebuild while other tasks of the same
-    /// process write live read models [default: 50]
+    /// How much of its time, in percent, a task may spend on a rebuild while live read models are
+    /// written, by this process or another one [default: 50]
     #[arg(long, value_name = "PERCENT", hide_short_help = true)]
-    projector_rebuild_share: Option<usize>,
+    projector_rebuild_share: Option<u32>,
     /// How often a few streams are folded afresh and compared with a read model, in milliseconds; 0:
     /// never [default: 10000]
     #[arg(long, value_name = "MS", hide_short_help = true)]

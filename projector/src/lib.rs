@@ -42,7 +42,9 @@ pub use models::rejections::Rejections;
 pub use models::stream_index::{STREAM_INDEX, StreamIndex};
 pub use run::projector::{PROJECTOR_TASKS_MAX, Projector, ProjectorOptions, query_options};
 pub use run::reached::{ROWS_VERSION, RowsVersion, rows_versions};
-pub use run::rebuild::{OnReading, Purpose, Reading, Rebuilt, catch_up, rebuild, rebuild_as};
+pub use run::rebuild::{
+    OnReading, Purpose, Reading, Rebuild, Rebuilt, catch_up, rebuild, rebuild_as,
+};
 pub use run::report::{
     GenerationReport, Owner, PartitionReport, Paused, Report, ReportError, ReportState, report,
 };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use event_log::log::EventLog;
-use projector::{Actor, Comparison, Operator, Purpose, Reading, Rebuilt, RuntimeError};
+use projector::{Actor, Comparison, Operator, Purpose, Reading, Rebuild, Rebuilt, RuntimeError};
 use serde::Serialize;
 
 use crate::Domain;
@@ -202,7 +202,8 @@ async fn rebuild(
     let who = actor(&by, &why);
     let mut rows = Vec::new();
     for name in args.named.names(domain) {
-        let rebuilt = rebuild_one(domain, &log, postgres, &name, purpose, who).await?;
+        let asked = asked(settings, &name, purpose, who);
+        let rebuilt = rebuild_one(domain, &log, postgres, asked).await?;
         if let Some(comparison) = &rebuilt.comparison {
             for line in differences(comparison) {
                 talk!("{name}: {line}");
@@ -339,19 +340,26 @@ pub(super) fn actor<'a>(name: &'a str, reason: &'a str) -> Actor<'a> {
     Actor { name, reason }
 }
 
+fn asked<'a>(settings: &Settings, name: &'a str, purpose: Purpose, who: Actor<'a>) -> Rebuild<'a> {
+    Rebuild {
+        name,
+        purpose,
+        actor: Some(who),
+        share: settings.projector_rebuild_share,
+    }
+}
+
 async fn rebuild_one(
     domain: &Domain,
     log: &Arc<dyn EventLog>,
     postgres: &Postgres,
-    name: &str,
-    purpose: Purpose,
-    who: Actor<'_>,
+    asked: Rebuild<'_>,
 ) -> Result<Rebuilt, RuntimeError> {
-    let what = match purpose {
+    let what = match asked.purpose {
         Purpose::Switch { .. } | Purpose::Wait => "rebuilding",
         Purpose::Verify => "verifying",
     };
-    let progress = Progress::start(&format!("{what} {name}"));
+    let progress = Progress::start(&format!("{what} {}", asked.name));
     let shown = Arc::new(Mutex::new(progress));
     let told = Arc::clone(&shown);
     let on_reading = Box::new(move |reading: Reading| {
@@ -359,16 +367,7 @@ async fn rebuild_one(
         progress.set(reading.records_read, reading.records);
     });
     let all = &domain.projections;
-    let rebuilt = projector::rebuild_as(
-        Some(who),
-        log,
-        postgres.url(),
-        all,
-        name,
-        purpose,
-        on_reading,
-    );
-    let rebuilt = rebuilt.await?;
+    let rebuilt = projector::rebuild_as(asked, log, postgres.url(), all, on_reading).await?;
     let progress = shown.lock().unwrap_or_else(PoisonError::into_inner);
     progress.finish(&format!("{} records read", rebuilt.records_read));
     Ok(rebuilt)

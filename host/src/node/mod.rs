@@ -247,7 +247,7 @@ impl Node {
                     true => NewVersion::Switches,
                     false => NewVersion::Waits,
                 },
-                rebuild_share: u32::try_from(settings.projector_rebuild_share).unwrap_or(100),
+                rebuild_share: settings.projector_rebuild_share,
                 verify_every: Some(settings.projector_verify_every).filter(|e| !e.is_zero()),
             };
             let running = Projector::spawn(&self.log, url, &domain.projections, options)?;

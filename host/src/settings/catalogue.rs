@@ -236,9 +236,8 @@ pub const CATALOGUE: [Setting; 45] = [
     setting(
         "projector_rebuild_share",
         Some("50"),
-        "how much of its time, in percent, a task may spend on a rebuild while other tasks of the same \
-         process write live read models; a rebuild by a command is a process of its own, and takes all \
-         of its time",
+        "how much of its time, in percent, a task may spend on a rebuild while live read models are \
+         written, by this process or another one; the same for annals projections rebuild",
     ),
     setting(
         "projector_verify_every_ms",

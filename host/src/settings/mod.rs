@@ -225,7 +225,7 @@ pub struct Settings {
     /// Whether a new version of a read model replaces the live one by itself.
     pub projector_auto_switch: bool,
     /// The most of its time, in percent, that a task works on a rebuild beside live read models.
-    pub projector_rebuild_share: usize,
+    pub projector_rebuild_share: u32,
     /// How often a few streams are compared with the rows of a read model; zero: never.
     pub projector_verify_every: Duration,
     /// The collector of traces; absent: that of the standard's variables, else none.
@@ -310,7 +310,7 @@ struct Raw {
     stream_state_max_kb: usize,
     projector_tasks: usize,
     projector_auto_switch: bool,
-    projector_rebuild_share: usize,
+    projector_rebuild_share: u32,
     projector_verify_every_ms: u64,
     otlp_endpoint: Option<String>,
     otlp_service: Option<String>,
@@ -404,7 +404,7 @@ impl Settings {
             ("projector_tasks", settings.projector_tasks, 1..=tasks_max),
             (
                 "projector_rebuild_share",
-                settings.projector_rebuild_share,
+                usize::try_from(settings.projector_rebuild_share).unwrap_or(usize::MAX),
                 1..=100,
             ),
             ("in_flight_max", settings.in_flight_max, 1..=WAITING_MAX),

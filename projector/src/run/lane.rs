@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, watch};
 use crate::error::RuntimeError;
 use crate::fold::batch::{self, Places, Progress};
 use crate::fold::parked::{Park, StreamId};
-use crate::run::share::{LiveWork, Share};
+use crate::run::share::Share;
 use crate::run::status::{StatusBoard, TaskState};
 use crate::run::writing::{Work, Writing, Written};
 use crate::run::{measure, versions};
@@ -93,8 +93,6 @@ pub(crate) struct Lane {
     pub(crate) tell: mpsc::UnboundedSender<Told>,
     /// How much of its time it may work, if it builds.
     pub(crate) share: Share,
-    /// Where it notes that it works, if it writes live read models.
-    pub(crate) live: LiveWork,
     /// The generations that had trouble and have not been written since.
     pub(crate) troubled: BTreeSet<GenerationId>,
     /// Streams that are parked once the transactions that pass their commits are durable.
@@ -268,9 +266,6 @@ impl Lane {
         batches: &[Batch],
     ) -> Result<Option<Turn>, RuntimeError> {
         if !self.builds {
-            if !batches.is_empty() {
-                self.live.note(Instant::now());
-            }
             return Ok(None);
         }
         if !batches.is_empty() && !self.share.rest(Instant::now()).is_zero() {

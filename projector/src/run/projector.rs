@@ -16,6 +16,7 @@ use crate::declare::projection::Projection;
 use crate::error::{RuntimeError, StoppedProjection};
 use crate::run::indexing;
 use crate::run::measure;
+use crate::run::share::SHARE;
 use crate::run::status::{Shown, TaskState, TaskStatus};
 use crate::run::supervisor::{self, Job};
 use crate::run::upgrade::NewVersion;
@@ -81,8 +82,8 @@ pub struct ProjectorOptions {
     pub tasks: usize,
     /// What becomes of a new version of a projection.
     pub new_version: NewVersion,
-    /// The most of its time, in percent, that a lane works on a rebuild while other lanes write live
-    /// read models.
+    /// The most of its time, in percent, that a lane works on a rebuild while live read models are
+    /// written.
     pub rebuild_share: u32,
     /// How often a few streams are compared with the rows of a read model; absent: never.
     pub verify_every: Option<Duration>,
@@ -94,7 +95,7 @@ impl From<usize> for ProjectorOptions {
         Self {
             tasks,
             new_version: NewVersion::default(),
-            rebuild_share: 50,
+            rebuild_share: SHARE,
             verify_every: None,
         }
     }

@@ -18,6 +18,7 @@ use crate::fold::batch::Places;
 use crate::run::conduct::{self, Conductor, require_going};
 use crate::run::lane::behind;
 use crate::run::projector::{Projector, connect_options};
+use crate::run::share::SHARE;
 use crate::run::supervisor::Job;
 use crate::run::upgrade::NewVersion;
 use crate::store::compare::Comparison;
@@ -138,22 +139,46 @@ pub async fn rebuild(
     purpose: Purpose,
     on_reading: OnReading,
 ) -> Result<Rebuilt, RuntimeError> {
-    rebuild_as(None, log, url, projections, name, purpose, on_reading).await
+    let asked = Rebuild {
+        name,
+        purpose,
+        actor: None,
+        share: SHARE,
+    };
+    rebuild_as(asked, log, url, projections, on_reading).await
 }
 
-/// As [`rebuild`], and records who asked for it, if somebody did.
+/// What is rebuilt, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Rebuild<'a> {
+    /// The name of the projection.
+    pub name: &'a str,
+    /// What becomes of the rebuilt read model.
+    pub purpose: Purpose,
+    /// Who asked for it, which is recorded; absent if nobody did.
+    pub actor: Option<Actor<'a>>,
+    /// The most of its time, in percent, that a lane of this process works on it while live read
+    /// models are written.
+    pub share: u32,
+}
+
+/// As [`rebuild`], which records nobody and takes half of the time.
 ///
 /// # Errors
 /// As [`rebuild`].
 pub async fn rebuild_as(
-    actor: Option<Actor<'_>>,
+    asked: Rebuild<'_>,
     log: &Arc<dyn EventLog>,
     url: &str,
     projections: &[Arc<dyn Projection>],
-    name: &str,
-    purpose: Purpose,
     on_reading: OnReading,
 ) -> Result<Rebuilt, RuntimeError> {
+    let Rebuild {
+        name,
+        purpose,
+        actor,
+        share,
+    } = asked;
     let projection = projections
         .iter()
         .find(|p| p.name() == name)
@@ -172,7 +197,7 @@ pub async fn rebuild_as(
         tasks: tasks(),
         builds_only: !is_in_place,
         new_version: NewVersion::Ignored,
-        rebuild_share: 100,
+        rebuild_share: share,
     });
     if is_in_place {
         return filled(&**log, connection, projector, &building, on_reading).await;

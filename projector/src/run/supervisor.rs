@@ -23,7 +23,7 @@ use crate::error::RuntimeError;
 use crate::run::conduct;
 use crate::run::lane::{Lane, Told};
 use crate::run::plan::{self, LaneSpec};
-use crate::run::share::{LiveWork, Share};
+use crate::run::share::{LiveWatch, Share};
 use crate::run::status::{Shown, StatusBoard, TaskState};
 use crate::run::troubles::Troubles;
 use crate::run::upgrade::{NewVersion, Upgrades};
@@ -53,7 +53,7 @@ pub(crate) struct Job {
     /// Whether it helps with rebuilds only.
     pub(crate) builds_only: bool,
     pub(crate) new_version: NewVersion,
-    /// The most of its time, in percent, that a lane builds while others write live read models.
+    /// The most of its time, in percent, that a lane builds while live read models are written.
     pub(crate) rebuild_share: u32,
 }
 
@@ -103,7 +103,7 @@ struct Supervisor {
     /// The tasks that conduct buildings which nobody else conducts.
     conductors: BTreeMap<GenerationId, JoinHandle<()>>,
     upgrades: Upgrades,
-    live: LiveWork,
+    live: LiveWatch,
     swept_at: Instant,
     troubles: Troubles,
     tell: mpsc::UnboundedSender<Told>,
@@ -177,7 +177,7 @@ async fn session(
         apart: BTreeMap::new(),
         conductors: BTreeMap::new(),
         upgrades: Upgrades::default(),
-        live: LiveWork::default(),
+        live: LiveWatch::default(),
         swept_at: Instant::now(),
         troubles: Troubles::default(),
         tell,
@@ -273,6 +273,7 @@ impl Supervisor {
         look: &Look,
     ) -> Result<bool, RuntimeError> {
         let count = self.job.log.partition_count();
+        self.live.look(look, Instant::now());
         let due = plan::shares(look, self.own.id, count);
         let held = plan::held(look, self.own.id);
         let troubled = |id: &GenerationId| self.shown.is_troubled(id);
@@ -401,8 +402,7 @@ impl Supervisor {
             parking: BTreeMap::new(),
             partitions,
             builds,
-            share: Share::new(self.job.rebuild_share, self.live.clone()),
-            live: self.live.clone(),
+            share: Share::new(self.job.rebuild_share, self.live.work()),
             stop: stopped,
             board: board.clone(),
             tell: self.tell.clone(),

@@ -8,7 +8,7 @@ use projector::RuntimeError as E;
 use projector::{Difference, Purpose, SAMPLE_STREAMS_MAX, SampleOf, Sampled, verify_sample};
 use serde::Serialize;
 
-use super::{ActorArgs, actor, differences, rebuild_one, require};
+use super::{ActorArgs, actor, asked, differences, rebuild_one, require};
 use crate::Domain;
 use crate::exit::{Exit, Failure};
 use crate::logging::talk;
@@ -71,7 +71,8 @@ pub(super) async fn run(
     let is_named = !args.all;
     let (mut rows, mut is_equal, mut is_whole) = (Vec::new(), true, true);
     for name in names {
-        let verified = rebuild_one(domain, &log, postgres, &name, Purpose::Verify, who).await;
+        let asked = asked(settings, &name, Purpose::Verify, who);
+        let verified = rebuild_one(domain, &log, postgres, asked).await;
         let found = match verified {
             Ok(verified) => verified.comparison,
             // Nobody named it: the others are compared.
