@@ -27,6 +27,9 @@ use super::statement::{COUNT_MAX, ROW_FROM, Statement};
 use super::values::{Cell, text_of};
 use super::{Inner, QueryDoor, code, failed};
 
+/// How many bytes a row takes in JSON, about.
+const ROW_BYTES_TYPICAL: usize = 1_024;
+
 #[derive(Serialize)]
 struct Models<'a> {
     models: Vec<ModelInfo<'a>>,
@@ -358,7 +361,7 @@ async fn row_of(
     let snapshot = snapshot.await?;
     let row = snapshot.rows.first();
     let row = row.ok_or_else(|| no_row(shown, &wait, snapshot.head.parked.streams))?;
-    let mut body = Vec::new();
+    let mut body = Vec::with_capacity(ROW_BYTES_TYPICAL);
     let written = shown.write_json(row, ROW_FROM, &mut body);
     written.map_err(|error| failed(&error))?;
     let kept = Kept {

@@ -5,12 +5,14 @@
 
 use std::sync::Arc;
 
+use door::tag;
 use projector::{Model, Projection, Shown, Value, models_of};
 use sqlx::postgres::PgRow;
 
 use super::asked::Asked;
 use super::cursor;
 use super::offered::{Direction, Offered};
+use super::statement::Parts;
 use super::values::{Cell, value_of};
 
 /// A read model that the door shows.
@@ -21,6 +23,7 @@ pub(super) struct ShownModel {
     pub(super) offered: Offered,
     /// The most characters that a cursor of it can have.
     pub(super) cursor_length_max: usize,
+    pub(super) parts: Parts,
     /// What stands for the form in which this program shows it.
     pub(super) made_by: String,
     /// The places of the key's columns.
@@ -46,6 +49,7 @@ impl ShownModel {
             offered: Offered::of(&model),
             key: model.key.iter().filter_map(|key| place(key.name)).collect(),
             cursor_length_max: 0,
+            parts: Parts::of(&model),
             made_by: made_by(&model),
             model,
             projection,
@@ -112,13 +116,14 @@ impl ShownModel {
     }
 }
 
-/// The program's version, and the columns as they are declared.
+/// A digest of the program's version and the columns as they are declared.
 fn made_by(model: &Model) -> String {
     let columns = model.columns.iter();
     let columns: Vec<String> = columns
         .map(|column| format!("{} {}", column.name, column.column_type.sql()))
         .collect();
-    format!("{} {}", env!("CARGO_PKG_VERSION"), columns.join(","))
+    let text = format!("{} {}", env!("CARGO_PKG_VERSION"), columns.join(","));
+    tag::digest(text.as_bytes())
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@
 //! Deliberately absent: running them.
 
 use std::fmt::Write as _;
+use std::sync::OnceLock;
 
-use projector::{ColumnType, Null, OWNER_COLUMN, ROWS_VERSION, Value, quoted};
+use projector::{ColumnType, Model, ModelColumn, Null, OWNER_COLUMN, ROWS_VERSION, Value, quoted};
 use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
@@ -38,9 +39,68 @@ pub(super) enum HeadForm {
 /// Every other row is one of the read model.
 #[derive(Clone, Debug)]
 pub(super) struct Statement {
-    sql: SqlStr,
-    with_parked: SqlStr,
+    sql: Sql,
     values: Vec<Value>,
+}
+
+/// A statement without its values.
+#[derive(Clone, Debug)]
+pub(super) struct Sql {
+    plain: SqlStr,
+    /// Where the columns [`NO_PARKED`] begin, and what is read in their place.
+    parked_at: usize,
+    parked: Box<str>,
+}
+
+impl Sql {
+    fn of(&self, head: HeadForm) -> SqlStr {
+        match head {
+            HeadForm::Plain => self.plain.clone(),
+            HeadForm::WithParked => {
+                let (before, rest) = self.plain.as_str().split_at(self.parked_at);
+                let sql = format!("{before}{}{}", self.parked, &rest[NO_PARKED.len()..]);
+                AssertSqlSafe(sql).into_sql_str()
+            }
+        }
+    }
+}
+
+/// The columns of the head that tell which streams are parked, if nothing is to be told.
+const NO_PARKED: &str = "0::bigint, NULL::text";
+
+/// Parts of every statement on a read model.
+pub(super) struct Parts {
+    /// The columns by name.
+    names: String,
+    /// The columns as they are read: some types as text.
+    columns: String,
+    /// As many columns without a value.
+    nothing: String,
+    view: String,
+    /// The statement for one row, once it was needed.
+    one: OnceLock<Sql>,
+}
+
+impl Parts {
+    pub(super) fn of(model: &Model) -> Self {
+        let join = |part: &dyn Fn(&ModelColumn) -> String| {
+            let parts: Vec<String> = model.columns.iter().map(part).collect();
+            parts.join(", ")
+        };
+        Self {
+            names: join(&|column| quoted(column.name)),
+            columns: join(&|column| match is_read_as_text(column.column_type) {
+                true => format!("p.{}::text", quoted(column.name)),
+                false => format!("p.{}", quoted(column.name)),
+            }),
+            nothing: join(&|column| match is_read_as_text(column.column_type) {
+                true => "NULL::text".to_owned(),
+                false => format!("NULL::{}", column.column_type.sql()),
+            }),
+            view: format!("read.{}", quoted(model.name)),
+            one: OnceLock::new(),
+        }
+    }
 }
 
 impl Statement {
@@ -70,16 +130,23 @@ impl Statement {
     pub(super) fn one(shown: &ShownModel, tenant: &str, key: Vec<Value>) -> Self {
         let mut writer = Writer::new(shown, tenant);
         let suspects = writer.suspects(&key);
-        let conditions = writer.key_conditions(key);
-        let rows = writer.rows(&conditions, &[], "");
-        writer.finish(None, suspects, &rows)
+        let key: Vec<String> = key.into_iter().map(|value| writer.value(value)).collect();
+        let sql = shown.parts.one.get_or_init(|| {
+            let rows = writer.rows(&writer.key_conditions(&key), &[], "");
+            writer.sql(None, suspects, &rows)
+        });
+        Self {
+            sql: sql.clone(),
+            values: writer.values,
+        }
     }
 
     /// No row; the head names the stream that the row with a key belongs to in `table`, if that stream
     /// is parked.
     pub(super) fn owner(shown: &ShownModel, tenant: &str, key: Vec<Value>, table: &str) -> Self {
         let mut writer = Writer::new(shown, tenant);
-        let conditions = writer.key_conditions(key);
+        let key: Vec<String> = key.into_iter().map(|value| writer.value(value)).collect();
+        let conditions = writer.key_conditions(&key);
         let owner = quoted(OWNER_COLUMN);
         let is_owner = format!("k.stream = (SELECT {owner} FROM {table} AS r WHERE {conditions})");
         let rows = writer.rows("false", &[], "");
@@ -88,16 +155,14 @@ impl Statement {
 
     /// The statement as a query.
     pub(super) fn query(&self, head: HeadForm) -> Query<'_, Postgres, PgArguments> {
-        let sql = match head {
-            HeadForm::Plain => &self.sql,
-            HeadForm::WithParked => &self.with_parked,
-        };
-        self.values.iter().fold(sqlx::query(sql.clone()), bind)
+        self.values
+            .iter()
+            .fold(sqlx::query(self.sql.of(head)), bind)
     }
 
     #[cfg(test)]
     pub(super) fn text(&self) -> &str {
-        self.sql.as_str()
+        self.sql.plain.as_str()
     }
 }
 
@@ -114,27 +179,13 @@ const SUSPECTS: &str = "json_agg(json_build_object(\
 struct Writer<'m> {
     shown: &'m ShownModel,
     values: Vec<Value>,
-    /// The columns by name.
-    names: String,
-    /// The columns as they are read: some types as text.
-    columns: String,
-    view: String,
 }
 
 impl<'m> Writer<'m> {
     fn new(shown: &'m ShownModel, tenant: &str) -> Self {
-        let columns = shown.model.columns.iter();
-        let names = columns.clone().map(|column| quoted(column.name));
-        let columns = columns.map(|column| match is_read_as_text(column.column_type) {
-            true => format!("p.{}::text", quoted(column.name)),
-            false => format!("p.{}", quoted(column.name)),
-        });
         Self {
-            names: names.collect::<Vec<_>>().join(", "),
             shown,
             values: vec![Value::from(shown.projection), Value::from(tenant)],
-            columns: columns.collect::<Vec<_>>().join(", "),
-            view: format!("read.{}", quoted(shown.model.name)),
         }
     }
 
@@ -148,10 +199,10 @@ impl<'m> Writer<'m> {
         quoted(self.shown.model.columns[column].name)
     }
 
-    fn key_conditions(&mut self, key: Vec<Value>) -> String {
+    /// The conditions on the row whose key has these placeholders.
+    fn key_conditions(&self, key: &[String]) -> String {
         let mut conditions = TENANT.to_owned();
-        for (column, value) in self.shown.model.key.iter().zip(key) {
-            let place = self.value(value);
+        for (column, place) in self.shown.model.key.iter().zip(key) {
             write!(conditions, " AND {} = {place}", quoted(column.name)).unwrap_or_default();
         }
         conditions
@@ -205,7 +256,7 @@ impl<'m> Writer<'m> {
 
     /// The number of rows, as far as they are counted.
     fn count(&self, conditions: &str) -> String {
-        let (view, most) = (&self.view, COUNT_MAX + 1);
+        let (view, most) = (&self.shown.parts.view, COUNT_MAX + 1);
         format!("(SELECT count(*) FROM (SELECT FROM {view} WHERE {conditions} LIMIT {most}) AS n)")
     }
 
@@ -221,7 +272,8 @@ impl<'m> Writer<'m> {
     }
 
     fn rows(&self, conditions: &str, order: &[(usize, Direction)], limit: &str) -> String {
-        let (names, view, order) = (&self.names, &self.view, self.order_by(order));
+        let (parts, order) = (&self.shown.parts, self.order_by(order));
+        let (names, view) = (&parts.names, &parts.view);
         format!("SELECT {names} FROM {view} WHERE {conditions}{order}{limit}")
     }
 
@@ -281,35 +333,37 @@ impl<'m> Writer<'m> {
     }
 
     fn finish(self, count: Option<String>, suspects: Option<String>, rows: &str) -> Statement {
-        let columns = self.shown.model.columns.iter();
-        let nothing = columns.map(|column| match is_read_as_text(column.column_type) {
-            true => "NULL::text".to_owned(),
-            false => format!("NULL::{}", column.column_type.sql()),
-        });
-        let nothing: Vec<String> = nothing.collect();
-        let (nothing, count) = (
-            nothing.join(", "),
-            count.unwrap_or("NULL::bigint".to_owned()),
-        );
+        Statement {
+            sql: self.sql(count, suspects, rows),
+            values: self.values,
+        }
+    }
+
+    fn sql(&self, count: Option<String>, suspects: Option<String>, rows: &str) -> Sql {
+        let Parts {
+            columns,
+            nothing,
+            view,
+            ..
+        } = &self.shown.parts;
+        let count = count.unwrap_or("NULL::bigint".to_owned());
         let suspects = match suspects {
             Some(suspects) => format!("(SELECT {SUSPECTS} {PARKED} AND {suspects})"),
             None => "NULL::text".to_owned(),
         };
         // Postgres shows only the beginning of a statement that runs: this says what it reads.
-        let view = &self.view;
-        let sql = |parked: &str| {
-            let sql = format!(
-                "/* {view} */ SELECT v.rows_version, {count}, {parked}, {nothing} \
-                 FROM ({ROWS_VERSION}$1) AS v \
-                 UNION ALL SELECT NULL, NULL, NULL, NULL, {} FROM ({rows}) AS p",
-                self.columns
-            );
-            AssertSqlSafe(sql).into_sql_str()
-        };
-        Statement {
-            sql: sql("0::bigint, NULL::text"),
-            with_parked: sql(&format!("(SELECT count(*) {PARKED}), {suspects}")),
-            values: self.values,
+        let mut sql = format!("/* {view} */ SELECT v.rows_version, {count}, ");
+        let parked_at = sql.len();
+        write!(
+            sql,
+            "{NO_PARKED}, {nothing} FROM ({ROWS_VERSION}$1) AS v \
+             UNION ALL SELECT NULL, NULL, NULL, NULL, {columns} FROM ({rows}) AS p"
+        )
+        .unwrap_or_default();
+        Sql {
+            plain: AssertSqlSafe(sql).into_sql_str(),
+            parked_at,
+            parked: format!("(SELECT count(*) {PARKED}), {suspects}").into(),
         }
     }
 }

@@ -24,7 +24,8 @@ pub(crate) struct LaneSpec {
 }
 
 /// What `own` should hold: its share of each generation whose rule it has. The members that may hold
-/// a generation divide its partitions evenly among them.
+/// a generation divide its partitions evenly among them. One that only helps with rebuilds holds what
+/// no other can: those keep their share of the work beside the live read models, as operators set it.
 pub(crate) fn shares(look: &Look, own: Uuid, partition_count: u32) -> BTreeSet<Pair> {
     let mut pairs = BTreeSet::new();
     for (id, seen) in &look.generations {
@@ -42,12 +43,15 @@ pub(crate) fn shares(look: &Look, own: Uuid, partition_count: u32) -> BTreeSet<P
         for partition in (0..partition_count).map(Partition) {
             let pair = (id.clone(), partition);
             let is_new = |member: &&&Member| !member.too_old.contains(&pair);
-            let new: Vec<Uuid> = able.iter().filter(is_new).map(|m| m.id).collect();
+            let mut new: Vec<&Member> = able.iter().filter(is_new).copied().collect();
+            if new.iter().any(|member| !member.builds_only) {
+                new.retain(|member| !member.builds_only);
+            }
             let holder = match new.len() {
                 0 => None,
                 count => new.get(partition.0 as usize % count),
             };
-            if holder == Some(&own) {
+            if holder.is_some_and(|holder| holder.id == own) {
                 pairs.insert(pair);
             }
         }
@@ -286,7 +290,15 @@ mod tests {
                             && (is_built || !member.builds_only)
                             && !member.too_old.contains(&pair)
                     };
-                    let expected = !seen.is_paused && look.members.iter().any(|m| may(&m));
+                    let able = || look.members.iter().filter(may);
+                    let expected = !seen.is_paused && able().next().is_some();
+                    if able().any(|member| !member.builds_only) {
+                        let helper = able().find(|member| {
+                            let holds = || shares(&look, member.id, PARTITIONS).contains(&pair);
+                            member.builds_only && holds()
+                        });
+                        prop_assert_eq!(helper, None, "{:?}", pair);
+                    }
                     let count = held.get(&pair).copied().unwrap_or_default();
                     prop_assert_eq!(count, usize::from(expected), "{:?}", pair);
                 }
