@@ -181,6 +181,8 @@ CREATE TABLE annals.parked_commit (
     stream      text COLLATE "C" NOT NULL,
     position    bigint NOT NULL,
     "offset"    bigint NOT NULL,
+    -- When it was recorded; the greatest time of the partition so far.
+    at          timestamptz NOT NULL,
     record_hash bytea NOT NULL,
     PRIMARY KEY (projection, generation, tenant, stream, position),
     FOREIGN KEY (projection, generation, tenant, stream) REFERENCES annals.parked ON DELETE CASCADE
@@ -223,6 +225,7 @@ COMMENT ON COLUMN annals.parked_commit.tenant IS 'The tenant of the stream.';
 COMMENT ON COLUMN annals.parked_commit.stream IS 'The stream.';
 COMMENT ON COLUMN annals.parked_commit.position IS 'The position of the commit.';
 COMMENT ON COLUMN annals.parked_commit."offset" IS 'The offset of the commit.';
+COMMENT ON COLUMN annals.parked_commit.at IS 'When it was recorded.';
 COMMENT ON COLUMN annals.parked_commit.record_hash IS 'The hash of its record.';
 
 COMMENT ON TABLE annals.discarded IS 'Commits that an operator discarded for a projection.';

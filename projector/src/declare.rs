@@ -6,6 +6,7 @@ pub(crate) mod check;
 pub(crate) mod column_type;
 pub(crate) mod entry;
 pub(crate) mod exact;
+pub(crate) mod history;
 pub(crate) mod model;
 pub(crate) mod own_sql;
 pub(crate) mod projection;

@@ -22,6 +22,7 @@ pub use declare::check::{DeclarationFault, DeclarationFaults, check_declarations
 pub use declare::column_type::{ColumnType, DECIMAL_SCALE_MAX};
 pub use declare::entry::{Entry, ProjectError};
 pub use declare::exact::Exact;
+pub use declare::history::History;
 pub use declare::model::{Model, ModelColumn, Null, Source, Sum, computed, models_of, sum_of};
 pub use declare::own_sql::{
     OwnSql, SqlCommit, SqlError, SqlProjection, SqlTransaction, WithSql, with_sql,

@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: the tasks that call it (`run`).
 
+pub(crate) mod as_of;
 pub(crate) mod checkpoint;
 pub(crate) mod compare;
 pub(crate) mod control;
@@ -10,6 +11,7 @@ pub(crate) mod describe;
 pub(crate) mod drift;
 pub(crate) mod generation;
 pub(crate) mod held;
+pub(crate) mod history;
 pub(crate) mod in_place;
 pub(crate) mod in_the_way;
 pub(crate) mod indexes;

@@ -174,6 +174,7 @@ impl History {
         self.commits.push(Placed {
             partition,
             position: Position(position),
+            at: commit.recorded_at,
             record: Record::at(Offset(position), record),
             commit,
             is_checked: true,

@@ -24,6 +24,9 @@ pub struct Placed {
     pub partition: Partition,
     /// The record's position.
     pub position: Position,
+    /// When it was recorded. Older logs may have times that are equal to or lower than the one before:
+    /// then the greatest time of the partition so far counts.
+    pub at: Timestamp,
     /// The record.
     pub record: Record,
     /// The commit in the record's value.
@@ -222,7 +225,8 @@ impl Follower {
                 self.streams.note(key, read.version());
                 // Older records may have a time that is equal to or lower than the one before.
                 self.last_recorded_at = self.last_recorded_at.max(Some(read.recorded_at));
-                commit = Some((read, headers.position, is_checked));
+                let at = self.last_recorded_at.unwrap_or(read.recorded_at);
+                commit = Some((read, headers.position, at, is_checked));
             }
             (Verdict::Commit(_), Content::Frozen | Content::Nothing) => {
                 *self.orphans.entry(verdict::FROZEN).or_default() += 1;
@@ -247,11 +251,12 @@ impl Follower {
         } else if is_of_another_leader || is_orphan {
             self.suspect(place);
         }
-        if let Some((commit, position, is_checked)) = commit {
+        if let Some((commit, position, at, is_checked)) = commit {
             self.commits_bytes += record.size();
             self.commits.push(Placed {
                 partition,
                 position,
+                at,
                 record,
                 commit,
                 is_checked,

@@ -17,6 +17,7 @@ use crate::declare::table::{
     ValueColumn,
 };
 use crate::declare::value::KEY_TEXT_BYTES_MAX;
+use crate::store::history;
 
 /// The most bytes of a table's name: with version and generation it must fit into an identifier.
 const TABLE_NAME_BYTES_MAX: usize = 40;
@@ -283,6 +284,10 @@ fn check_names(found: &mut Found<'_>, table: &'static Table) {
         }
         if about.trim().is_empty() {
             found.add(of_table, Some(name), "it has no description");
+        }
+        if name.starts_with(history::TAKEN) {
+            let reason = "columns of the versions of rows have such names";
+            found.add(of_table, Some(name), reason);
         }
         let again = "the table has another column of this name";
         if let Some(reason) = taken.insert(name.to_owned(), again) {

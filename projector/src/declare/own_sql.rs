@@ -16,6 +16,7 @@ use position::{Offset, Partition, Position};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::declare::entry::{Entry, ProjectError};
+use crate::declare::history::History;
 use crate::declare::projection::{OnError, Projection, Takes};
 use crate::declare::table::Table;
 use crate::fold::changes::Changes;
@@ -264,6 +265,11 @@ impl<P: SqlProjection> Projection for WithSql<P> {
 
     fn on_error(&self) -> OnError {
         OnError::Stop
+    }
+
+    /// None: only the fold knows what became of a row.
+    fn history(&self) -> History {
+        History::Off
     }
 
     fn own_sql(&self) -> Option<&dyn OwnSql> {

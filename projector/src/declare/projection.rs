@@ -3,6 +3,7 @@
 //! Deliberately absent: I/O; the runtime decides how and where rows are written.
 
 use crate::declare::entry::{Entry, ProjectError};
+use crate::declare::history::History;
 use crate::declare::own_sql::OwnSql;
 use crate::declare::table::Table;
 use crate::fold::changes::Changes;
@@ -47,6 +48,11 @@ pub trait Projection: Send + Sync + 'static {
     /// What happens at a commit that it cannot take up.
     fn on_error(&self) -> OnError {
         OnError::Park
+    }
+
+    /// How much of its tables' past is kept. A change takes effect with the next rebuild.
+    fn history(&self) -> History {
+        History::Full
     }
 
     /// Its own SQL, if it writes its rows with it instead of contributing to them

@@ -7,6 +7,7 @@
 use kernel::{Decider, Payload, Timestamp};
 
 use crate::declare::entry::{Entry, ProjectError};
+use crate::declare::history::History;
 use crate::declare::projection::{OnError, Projection, Takes};
 use crate::declare::table::Table;
 use crate::fold::changes::Changes;
@@ -21,6 +22,7 @@ pub struct Rules {
     tables: &'static [Table],
     rules: Vec<Rule>,
     on_error: OnError,
+    history: History,
 }
 
 struct Rule {
@@ -69,7 +71,15 @@ impl Rules {
             tables,
             rules: Vec::new(),
             on_error: OnError::Park,
+            history: History::Full,
         }
+    }
+
+    /// How much of its tables' past is kept; by default all of it.
+    #[must_use]
+    pub fn history(mut self, history: History) -> Self {
+        self.history = history;
+        self
     }
 
     /// What happens at a commit that it cannot take up; by default its stream is parked.
@@ -119,6 +129,10 @@ impl Projection for Rules {
 
     fn on_error(&self) -> OnError {
         self.on_error
+    }
+
+    fn history(&self) -> History {
+        self.history
     }
 
     fn takes(&self) -> Vec<Takes> {

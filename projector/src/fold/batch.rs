@@ -122,7 +122,7 @@ pub(crate) fn fold(
         let step = |batch| step(generation, &progress[index], batch);
         let moves: Vec<Move> = batches.iter().filter_map(step).collect();
         if !moves.is_empty() {
-            let changes = Changes::new(generation.projection.tables());
+            let changes = generation.changes();
             folds.push(Folded {
                 index,
                 changes,

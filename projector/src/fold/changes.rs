@@ -6,23 +6,28 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::{Entry, OccupiedEntry};
+use std::sync::Arc;
 
 use event_log::subscription::Placed;
-use kernel::StreamName;
+use kernel::{StreamName, Timestamp};
 use position::{Partition, Position};
 
 use crate::declare::entry::ProjectError;
+use crate::declare::history::History;
 use crate::declare::table::{Empty, Merge, RowsOf, Table, ValueColumn};
 use crate::declare::value::Value;
 use crate::fold::cell::{Cell, Rank, added, fitted, rounded};
+use crate::fold::history::{Chain, Place, Versions};
 use crate::fold::ownership::{Clears, Life, Step};
 
 /// The rows of one table as folded so far, by key. A key begins with the tenant.
 pub(crate) struct TableFold {
     pub(crate) table: &'static Table,
-    pub(crate) rows: BTreeMap<Box<[Value]>, RowFold>,
+    pub(crate) rows: BTreeMap<Arc<[Value]>, RowFold>,
     /// The streams that removed all of their rows.
     pub(crate) clears: Clears,
+    /// The versions of its rows, if they are kept.
+    pub(crate) versions: Option<Versions>,
 }
 
 /// One row as folded so far.
@@ -30,7 +35,12 @@ pub(crate) struct RowFold {
     pub(crate) cells: Box<[Cell]>,
     /// Whose it is, in a table whose rows belong to one stream each.
     pub(crate) life: Option<Box<Life>>,
+    /// What each partition made of it, if versions are kept.
+    chains: Vec<Chain>,
 }
+
+/// The cells to which a commit contributes: those of the row, and those of its version.
+type Touched<'r> = (&'r mut [Cell], Option<&'r mut [Cell]>);
 
 /// A row to be written.
 #[derive(Clone, Copy)]
@@ -42,11 +52,12 @@ pub(crate) struct Remaining<'a> {
 }
 
 impl TableFold {
-    fn new(table: &'static Table) -> Self {
+    fn new(table: &'static Table, history: History) -> Self {
         Self {
             table,
             rows: BTreeMap::new(),
             clears: Clears::default(),
+            versions: history.is_kept().then(|| Versions::new(history)),
         }
     }
 
@@ -73,28 +84,24 @@ impl TableFold {
     }
 
     /// The row with this key, to which a stream contributes.
-    fn row(&mut self, key: Box<[Value]>, now: &Now) -> Result<&mut [Cell], ProjectError> {
-        let count = self.table.values.len();
-        let nothing = || vec![Cell::Null; count].into();
-        if self.table.rows == RowsOf::AnyStream {
-            let begun = || RowFold {
-                cells: nothing(),
-                life: None,
-            };
-            return Ok(&mut self.rows.entry(key).or_insert_with(begun).cells);
-        }
-        let table = self.table;
+    fn row(&mut self, key: Arc<[Value]>, now: &Now) -> Result<Touched<'_>, ProjectError> {
+        let (table, count) = (self.table, self.table.values.len());
+        let is_owned = table.rows == RowsOf::OneStream;
+        let versions = self.versions.as_mut();
+        let versions = versions.map(|versions| (versions, Arc::clone(&key)));
         let entry = match self.rows.entry(key) {
             Entry::Occupied(entry) => entry,
             Entry::Vacant(entry) => {
+                let begun = || Box::new(Life::begun(&now.stream, now.step));
                 let row = entry.insert(RowFold {
-                    cells: nothing(),
-                    life: Some(Box::new(Life::begun(&now.stream, now.step))),
+                    cells: vec![Cell::Null; count].into(),
+                    life: is_owned.then(begun),
+                    chains: Vec::new(),
                 });
-                return Ok(&mut row.cells);
+                return Ok(touched(versions, row, now));
             }
         };
-        let is_gone = touch(table, &entry, now, &self.clears)?;
+        let is_gone = is_owned && touch(table, &entry, now, &self.clears)?;
         let row = entry.into_mut();
         if let Some(life) = &mut row.life {
             life.touched(now.step);
@@ -103,36 +110,80 @@ impl TableFold {
                 row.cells.fill(Cell::Null);
             }
         }
-        Ok(&mut row.cells)
+        Ok(touched(versions, row, now))
     }
 
-    fn remove(&mut self, key: Box<[Value]>, now: &Now) -> Result<(), ProjectError> {
-        let table = self.table;
-        match self.rows.entry(key) {
-            Entry::Vacant(entry) => {
-                entry.insert(RowFold {
-                    cells: vec![Cell::Null; table.values.len()].into(),
-                    life: Some(Box::new(Life::removed(&now.stream, now.step))),
-                });
-            }
-            Entry::Occupied(mut entry) => {
+    fn remove(&mut self, key: Arc<[Value]>, now: &Now) -> Result<(), ProjectError> {
+        let (table, count) = (self.table, self.table.values.len());
+        let versions = self.versions.as_mut();
+        let versions = versions.map(|versions| (versions, Arc::clone(&key)));
+        let row = match self.rows.entry(key) {
+            Entry::Vacant(entry) => entry.insert(RowFold {
+                cells: vec![Cell::Null; count].into(),
+                life: Some(Box::new(Life::removed(&now.stream, now.step))),
+                chains: Vec::new(),
+            }),
+            Entry::Occupied(entry) => {
                 touch(table, &entry, now, &self.clears)?;
-                let row = entry.get_mut();
+                let row = entry.into_mut();
                 if let Some(life) = &mut row.life {
                     life.touched(now.step);
                     life.end();
                 }
                 row.cells.fill(Cell::Null);
+                row
             }
+        };
+        if let Some((versions, key)) = versions {
+            versions.remove(&mut row.chains, &key, count, now.place, &now.stream);
         }
         Ok(())
     }
+
+    fn remove_all(&mut self, tenant: &Value, now: &Now) {
+        self.clears.add(tenant, &now.stream, now.step);
+        let Some(versions) = &mut self.versions else {
+            return;
+        };
+        for key in versions.clear(tenant, &now.stream, now.place) {
+            if let Some(row) = self.rows.get_mut(&key) {
+                versions.cleared(&mut row.chains, &key, now.place, &now.stream);
+            }
+        }
+    }
+
+    /// Leaves a version of each row that the commit touched.
+    fn end(&mut self, place: Place) {
+        let Some(versions) = &mut self.versions else {
+            return;
+        };
+        for key in versions.end() {
+            if let Some(row) = self.rows.get_mut(&key) {
+                versions.leave(&mut row.chains, key, place);
+            }
+        }
+    }
+}
+
+/// The cells of a row, and those of its version, to which the commit contributes.
+fn touched<'r>(
+    versions: Option<(&mut Versions, Arc<[Value]>)>,
+    row: &'r mut RowFold,
+    now: &Now,
+) -> Touched<'r> {
+    let owner = row.life.as_ref().map(|_| &now.stream);
+    let count = row.cells.len();
+    let chain = versions.map(|(versions, key)| {
+        let chain = versions.chain(&mut row.chains, &key, count, now.place, owner);
+        &mut *chain.cells
+    });
+    (&mut row.cells, chain)
 }
 
 /// Whether a row that the batch has met is gone. Fails if it is there and belongs to another stream.
 fn touch(
     table: &Table,
-    entry: &OccupiedEntry<'_, Box<[Value]>, RowFold>,
+    entry: &OccupiedEntry<'_, Arc<[Value]>, RowFold>,
     now: &Now,
     clears: &Clears,
 ) -> Result<bool, ProjectError> {
@@ -174,13 +225,13 @@ pub(crate) fn shown(key: &[Value]) -> String {
 struct Now {
     stream: StreamName,
     step: Step,
+    place: Place,
 }
 
 /// The row changes of one projection, folded.
 pub struct Changes {
     tables: Vec<TableFold>,
     tenant: Value,
-    place: (Partition, Position),
     /// Whether the rows of some table belong to one stream each.
     has_owners: bool,
     now: Now,
@@ -191,19 +242,32 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// No changes to any of `tables`.
+    /// No changes to any of `tables`, without versions of rows.
     #[must_use]
     pub fn new(tables: &'static [Table]) -> Self {
+        Self::with_history(tables, History::Off)
+    }
+
+    /// No changes to any of `tables`.
+    #[must_use]
+    pub fn with_history(tables: &'static [Table], history: History) -> Self {
         let has_owners = tables.iter().any(|table| table.rows == RowsOf::OneStream);
         let nobody: StreamName = "none-none".parse().expect("a stream's name");
         Self {
-            tables: tables.iter().map(TableFold::new).collect(),
+            tables: tables
+                .iter()
+                .map(|table| TableFold::new(table, history))
+                .collect(),
             tenant: Value::from(kernel::TenantId::MAIN),
-            place: (Partition(0), Position(0)),
             has_owners,
             now: Now {
                 stream: nobody,
                 step: 0,
+                place: Place {
+                    partition: Partition(0),
+                    at: Timestamp::from_micros(0).expect("the year 1970"),
+                    position: Position(0),
+                },
             },
             fault: None,
             scratch: Vec::new(),
@@ -216,7 +280,11 @@ impl Changes {
         if !matches!(&self.tenant, Value::Text(held) if **held == *tenant) {
             self.tenant = Value::from(tenant);
         }
-        self.place = (placed.partition, placed.position);
+        self.now.place = Place {
+            partition: placed.partition,
+            at: placed.at,
+            position: placed.position,
+        };
         if self.has_owners {
             self.now.stream.clone_from(&placed.commit.stream);
         }
@@ -227,10 +295,12 @@ impl Changes {
     /// # Errors
     /// [`ProjectError::OtherStream`] if one of them is to a row that belongs to another stream.
     pub fn end(&mut self) -> Result<(), ProjectError> {
-        match self.fault.take() {
-            None => Ok(()),
-            Some(fault) => Err(fault),
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
         }
+        let place = self.now.place;
+        self.tables.iter_mut().for_each(|fold| fold.end(place));
+        Ok(())
     }
 
     /// The row of `table` with this key, to contribute to. The row is created even if nothing is
@@ -241,20 +311,21 @@ impl Changes {
     pub fn row<const N: usize>(&mut self, table: &'static Table, key: [Value; N]) -> Row<'_> {
         let (index, key) = (self.index_of(table), self.key_of(table, key));
         self.now.step += 1;
-        let place = self.place;
-        let cells = match self.tables[index].row(key, &self.now) {
-            Ok(cells) => cells,
+        let place = self.now.place;
+        let (cells, version) = match self.tables[index].row(key, &self.now) {
+            Ok(touched) => touched,
             Err(fault) => {
                 self.fault.get_or_insert(fault);
                 self.scratch.clear();
                 self.scratch.resize(table.values.len(), Cell::Null);
-                &mut self.scratch
+                (&mut self.scratch[..], None)
             }
         };
         Row {
             table,
             cells,
-            place,
+            version,
+            place: (place.partition, place.position),
             next: 0,
         }
     }
@@ -281,8 +352,7 @@ impl Changes {
     pub fn remove_all(&mut self, table: &'static Table) {
         let index = self.index_of_owned(table);
         self.now.step += 1;
-        let Now { stream, step } = &self.now;
-        self.tables[index].clears.add(&self.tenant, stream, *step);
+        self.tables[index].remove_all(&self.tenant, &self.now);
     }
 
     fn index_of(&self, table: &Table) -> usize {
@@ -301,16 +371,14 @@ impl Changes {
         self.index_of(table)
     }
 
-    fn key_of<const N: usize>(&self, table: &Table, key: [Value; N]) -> Box<[Value]> {
+    fn key_of<const N: usize>(&self, table: &Table, key: [Value; N]) -> Arc<[Value]> {
         assert_eq!(N, table.key.len(), "the key of {} as declared", table.name);
         for (value, declared) in key.iter().zip(table.key) {
             let (found, expected) = (value.column_type(), declared.column_type);
             assert_eq!(found, expected, "the type of {}", declared.name);
         }
-        let mut whole = Vec::with_capacity(N + 1);
-        whole.push(self.tenant.clone());
-        whole.extend(key.map(Value::into_key));
-        whole.into()
+        let tenant = std::iter::once(self.tenant.clone());
+        tenant.chain(key.map(Value::into_key)).collect()
     }
 
     /// How many rows changed.
@@ -328,6 +396,8 @@ impl Changes {
 pub struct Row<'a> {
     table: &'static Table,
     cells: &'a mut [Cell],
+    /// The cells of its version, if versions are kept.
+    version: Option<&'a mut [Cell]>,
     place: (Partition, Position),
     /// The column after the last one: rules mostly name columns in the order of their table.
     next: usize,
@@ -402,11 +472,10 @@ impl Row<'_> {
     }
 
     fn merge(&mut self, index: usize, declared: &ValueColumn, given: Cell) -> &mut Self {
-        match &mut self.cells[index] {
-            // Whatever the rule, the first contribution is the value.
-            empty @ Cell::Null => *empty = given,
-            held => held.merge(given, declared.merge),
+        if let Some(version) = &mut self.version {
+            contribute(&mut version[index], given.clone(), declared.merge);
         }
+        contribute(&mut self.cells[index], given, declared.merge);
         self
     }
 
@@ -424,6 +493,14 @@ impl Row<'_> {
         };
         self.next = index + 1;
         index
+    }
+}
+
+fn contribute(cell: &mut Cell, given: Cell, rule: Merge) {
+    match cell {
+        // Whatever the rule, the first contribution is the value.
+        empty @ Cell::Null => *empty = given,
+        held => held.merge(given, rule),
     }
 }
 

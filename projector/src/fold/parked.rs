@@ -4,6 +4,7 @@
 
 use event_log::record::record_hash;
 use event_log::subscription::Placed;
+use kernel::Timestamp;
 use position::{Offset, Partition, Position, RecordHash};
 
 use crate::fold::batch::Failure;
@@ -57,6 +58,8 @@ pub(crate) struct ParkedCommit {
     pub(crate) stream: StreamId,
     pub(crate) position: Position,
     pub(crate) offset: Offset,
+    /// When it was recorded ([`Placed::at`]).
+    pub(crate) at: Timestamp,
     pub(crate) record_hash: RecordHash,
 }
 
@@ -66,6 +69,7 @@ impl ParkedCommit {
             stream: StreamId::of(placed),
             position: placed.position,
             offset: placed.record.offset,
+            at: placed.at,
             record_hash: record_hash(&placed.record),
         }
     }

@@ -3,6 +3,7 @@
 //! Invariant: this is what `store::rows` does, statement by statement. Deliberately absent: views.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kernel::StreamName;
 
@@ -13,7 +14,7 @@ use crate::fold::cell::Cell;
 use crate::fold::changes::{Changes, TableFold, shown};
 
 /// The rows of one table.
-pub(crate) type Rows = BTreeMap<Box<[Value]>, StoredRow>;
+pub(crate) type Rows = BTreeMap<Arc<[Value]>, StoredRow>;
 
 /// A stored row.
 #[derive(Clone, Debug, PartialEq)]

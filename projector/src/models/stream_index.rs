@@ -6,8 +6,8 @@
 //! commits without events count for a stream's times, but have no row in `stream_commits`.
 
 use crate::{
-    Changes, ColumnType, Entry, OnError, ProjectError, Projection, Table, Value, View, count_of,
-    key, max, min, set, tally,
+    Changes, ColumnType, Entry, History, OnError, ProjectError, Projection, Table, Value, View,
+    count_of, key, max, min, set, tally,
 };
 
 /// The projection that says where a stream's commits are.
@@ -124,6 +124,11 @@ impl Projection for StreamIndex {
     /// A gap in it would look like a gap in the log (`run::versions`).
     fn on_error(&self) -> OnError {
         OnError::Stop
+    }
+
+    /// What was recorded up to a moment is told by its times and places themselves.
+    fn history(&self) -> History {
+        History::Off
     }
 
     fn project(&self, entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError> {

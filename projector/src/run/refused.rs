@@ -11,9 +11,9 @@ use sqlx::{Connection as _, PgConnection};
 use crate::declare::entry::Entry;
 use crate::error::RuntimeError;
 use crate::fold::batch;
-use crate::fold::changes::Changes;
 use crate::fold::parked::StreamId;
 use crate::store::generation::Generation;
+use crate::store::history::Order;
 use crate::store::write::{self, Way, WriteError};
 
 /// A commit whose rows are refused.
@@ -91,14 +91,15 @@ async fn refusal(
     generation: &Generation,
     commits: &[&Placed],
 ) -> Result<Option<(String, bool)>, RuntimeError> {
-    let mut changes = Changes::new(generation.projection.tables());
+    let mut changes = generation.changes();
     for placed in commits {
         // One that cannot be projected is met, and set aside, by the lane.
         let _ = batch::project(generation, &mut changes, &Entry::new(placed));
     }
     let failed = || RuntimeError::postgres("try the rows of a batch");
     let mut tx = connection.begin().await.map_err(failed())?;
-    let written = write::write_rows(&mut tx, generation, 0, &changes, Way::Merge).await;
+    let written =
+        write::write_rows(&mut tx, generation, 0, &changes, Way::Merge, Order::Behind).await;
     tx.rollback().await.map_err(failed())?;
     match written {
         Ok(()) => Ok(None),

@@ -22,6 +22,7 @@ use crate::fold::changes::Changes;
 use crate::fold::parked::ParkedCommit;
 use crate::store::control;
 use crate::store::generation::Generation;
+use crate::store::history::Order;
 use crate::store::members::GenerationId;
 use crate::store::parked::{self, Wish, Wished};
 use crate::store::write::{self, Way, WriteError};
@@ -146,7 +147,7 @@ async fn take_up(
         count,
         failure,
     } = folded;
-    match write::write_rows(tx, generation, 0, &changes, Way::Merge).await {
+    match write::write_rows(tx, generation, 0, &changes, Way::Merge, Order::Among).await {
         Ok(()) => {}
         Err(WriteError::Refused { reason, .. }) => return Ok(Step::Refused { reason }),
         Err(WriteError::Blocked { reason, .. }) => return Err(RuntimeError::Blocked { reason }),
@@ -242,7 +243,7 @@ fn fold(generation: &Generation, placed: &[Placed]) -> Folded {
     let mut count = placed.len();
     let mut failure = None;
     loop {
-        let mut changes = Changes::new(generation.projection.tables());
+        let mut changes = generation.changes();
         let project = |one: &Placed| batch::project(generation, &mut changes, &Entry::new(one));
         let failed = placed[..count].iter().map(project).position(|outcome| {
             outcome
@@ -293,6 +294,7 @@ async fn read(
         placed.push(Placed {
             partition,
             position: parked.position,
+            at: parked.at,
             record,
             commit,
             is_checked: true,

@@ -508,6 +508,7 @@ impl Fold {
         let placed = Placed {
             partition: self.partition,
             position,
+            at: commit.recorded_at,
             record,
             commit,
             is_checked: true,

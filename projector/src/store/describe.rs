@@ -24,8 +24,8 @@ impl Comment {
     }
 
     /// The statement that stores the description of a view in the database.
-    pub(crate) fn on_view(&self, view: &str) -> String {
-        self.on("VIEW", VIEW_SCHEMA, view)
+    pub(crate) fn on_view(&self, schema: &str, view: &str) -> String {
+        self.on("VIEW", schema, view)
     }
 
     fn on(&self, kind: &str, schema: &str, name: &str) -> String {
@@ -124,7 +124,7 @@ mod tests {
         let view = comments(&Model::of(&TABLE));
         let view: Vec<String> = view
             .iter()
-            .map(|comment| comment.on_view("sample"))
+            .map(|comment| comment.on_view(VIEW_SCHEMA, "sample"))
             .collect();
         let wanted = [
             r#"COMMENT ON VIEW read."sample" IS 'What isn''t shown.'"#,

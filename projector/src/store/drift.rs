@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::declare::column_type::ColumnType;
+use crate::declare::history::History;
 use crate::declare::model::Model;
 use crate::declare::projection::Projection;
 use crate::declare::table::{Merge, RowsOf, Shown, Table, Texts};
@@ -19,6 +20,9 @@ pub(crate) struct Declaration {
     /// What it does with SQL of its own beside writing rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     own_sql: Option<OwnSqlDeclaration>,
+    /// How much of its past is kept; absent: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    history: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -56,6 +60,10 @@ impl Declaration {
                 prepare: own.prepare().to_owned(),
                 reset: own.reset().map(str::to_owned),
             }),
+            history: match projection.history() {
+                History::Full => None,
+                history => Some(history.name().to_owned()),
+            },
         }
     }
 
@@ -90,6 +98,14 @@ impl Declaration {
             (Some(_), Some(_)) => found.push("its own SQL changed".to_owned()),
             (None, _) => found.push("it has SQL of its own now".to_owned()),
             (Some(_), None) => found.push("it has no SQL of its own any more".to_owned()),
+        }
+        if old.history != new.history {
+            let name = |history: &Option<String>| match history {
+                None => History::Full.name().to_owned(),
+                Some(name) => name.clone(),
+            };
+            let (old, new) = (name(&old.history), name(&new.history));
+            found.push(format!("its history was {old:?} and is {new:?}"));
         }
         if found.is_empty() {
             found.push("its tables are in another order".to_owned());

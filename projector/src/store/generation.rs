@@ -11,15 +11,19 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
-use crate::declare::model::models_of;
+use crate::declare::history::History;
+use crate::declare::model::{Model, models_of};
 use crate::declare::projection::Projection;
 use crate::declare::table::Table;
 use crate::error::RuntimeError;
+use crate::fold::changes::Changes;
 use crate::run::rebuild::Purpose;
+use crate::store::as_of;
 use crate::store::compare::Comparison;
 use crate::store::copy::Copy;
 use crate::store::describe;
 use crate::store::drift::Declaration;
+use crate::store::history::{self, HistorySql};
 use crate::store::in_place;
 use crate::store::in_the_way;
 use crate::store::indexes;
@@ -41,6 +45,8 @@ pub(crate) struct Generation {
     pub(crate) upserts: Vec<Upsert>,
     /// The COPY of each table, for rows that the table does not have yet.
     pub(crate) copies: Vec<Copy>,
+    /// The statements on the versions of the rows of each table; empty if none are kept.
+    pub(crate) histories: Vec<HistorySql>,
 }
 
 impl Generation {
@@ -52,6 +58,12 @@ impl Generation {
             number,
             upserts: tables().map(|t| Upsert::new(t, &name(t))).collect(),
             copies: tables().map(|t| Copy::new(&name(t))).collect(),
+            histories: match projection.history() {
+                History::Off => Vec::new(),
+                history => tables()
+                    .map(|t| HistorySql::new(t, &name(t), history))
+                    .collect(),
+            },
         }
     }
 
@@ -60,6 +72,33 @@ impl Generation {
             projection: self.projection.name().to_owned(),
             number: self.number,
         }
+    }
+
+    /// The schemas in which its read models have views.
+    pub(crate) fn view_schemas(&self) -> &'static [&'static str] {
+        match self.projection.history().is_kept() {
+            true => &sql::VIEW_SCHEMAS,
+            false => &sql::VIEW_SCHEMAS[..1],
+        }
+    }
+
+    /// The statement that creates or replaces one of the views of a read model, under a name.
+    pub(crate) fn create_view(&self, schema: &'static str, name: &str, model: &Model) -> String {
+        let physical = |table: &str| self.table_name(table);
+        if schema == sql::VIEW_SCHEMA {
+            return sql::create_view_as(name, model, &physical);
+        }
+        let table = |name: &str| {
+            let mut tables = self.projection.tables().iter();
+            let table = tables.find(|table| table.name == name);
+            table.expect("declarations are checked")
+        };
+        as_of::create_view(schema, name, model, &table, &physical)
+    }
+
+    /// No changes to its tables.
+    pub(crate) fn changes(&self) -> Changes {
+        Changes::with_history(self.projection.tables(), self.projection.history())
     }
 
     pub(crate) fn lock_key(&self) -> String {
@@ -532,6 +571,14 @@ pub(crate) async fn make_tables(
             .execute(&mut *connection)
             .await
             .map_err(failed())?;
+        if projection.history().is_kept() {
+            let create = AssertSqlSafe(history::create_versions(table, &name));
+            sqlx::raw_sql(create)
+                .execute(&mut *connection)
+                .await
+                .map_err(failed())?;
+            tables.push(history::versions_of(&name));
+        }
         tables.push(name);
     }
     let prepared = own_sql::prepare(connection, projection, number).await?;
@@ -561,9 +608,25 @@ pub(crate) async fn drop_views(
     views: &[String],
 ) -> Result<(), RuntimeError> {
     for view in views {
+        drop_past_views(connection, view).await?;
         let view = sql::qualified_view(view);
         let drop = AssertSqlSafe(format!("DROP VIEW IF EXISTS {view}"));
         sqlx::raw_sql(drop)
+            .execute(&mut *connection)
+            .await
+            .map_err(RuntimeError::postgres("drop an old view"))?;
+    }
+    Ok(())
+}
+
+/// Drops the views that show a read model as it was.
+pub(crate) async fn drop_past_views(
+    connection: &mut PgConnection,
+    view: &str,
+) -> Result<(), RuntimeError> {
+    for schema in &sql::VIEW_SCHEMAS[1..] {
+        let drop = format!("DROP VIEW IF EXISTS {}", sql::view_in(schema, view));
+        sqlx::raw_sql(AssertSqlSafe(drop))
             .execute(&mut *connection)
             .await
             .map_err(RuntimeError::postgres("drop an old view"))?;

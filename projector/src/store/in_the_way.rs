@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use crate::declare::model::models_of;
 use crate::error::RuntimeError;
 use crate::store::generation::{Generation, Live};
-use crate::store::sql::{self, qualified_table, qualified_view};
+use crate::store::sql::{self, qualified_table};
 
 /// The objects that depend on the relations `$1`, except those in `$2`, and what depends on these in
 /// turn. A table's keys and checks, its declared indexes (`indexes`), and the rule that makes a view a
@@ -78,13 +78,16 @@ pub(crate) async fn require_nothing(
         .map(|name| qualified_table(name))
         .collect();
     let mut dropped = tables.clone();
+    let mut ours = tables;
     for name in &live.views {
-        if !is_replaceable(connection, name, building).await? {
-            dropped.push(qualified_view(name));
+        for schema in sql::VIEW_SCHEMAS {
+            let view = sql::view_in(schema, name);
+            if !is_replaceable(connection, schema, name, building).await? {
+                dropped.push(view.clone());
+            }
+            ours.push(view);
         }
     }
-    let mut ours = tables;
-    ours.extend(live.views.iter().map(|name| qualified_view(name)));
     let of_others: Vec<String> = sqlx::query_scalar(OF_OTHERS)
         .bind(&ours)
         .fetch_all(&mut *connection)
@@ -130,6 +133,7 @@ pub(crate) async fn dependents(
 /// moment, so that nobody who reads the old one has to wait.
 async fn is_replaceable(
     connection: &mut PgConnection,
+    schema: &'static str,
     view: &str,
     building: &Generation,
 ) -> Result<bool, RuntimeError> {
@@ -138,17 +142,19 @@ async fn is_replaceable(
     let Some(model) = models.iter().find(|model| model.name == view) else {
         return Ok(false);
     };
+    if !building.view_schemas().contains(&schema) {
+        return Ok(false);
+    }
     let beside = building.table_name(view);
-    let physical = |table: &str| building.table_name(table);
-    let create = sql::create_view_as(&beside, model, &physical);
+    let create = building.create_view(schema, &beside, model);
     let mut trial = connection.begin().await.map_err(failed())?;
     sqlx::raw_sql(AssertSqlSafe(create))
         .execute(&mut *trial)
         .await
         .map_err(failed())?;
     let is_replaceable = sqlx::query_scalar(REPLACEABLE)
-        .bind(qualified_view(view))
-        .bind(qualified_view(&beside))
+        .bind(sql::view_in(schema, view))
+        .bind(sql::view_in(schema, &beside))
         .fetch_one(&mut *trial)
         .await
         .map_err(failed())?;

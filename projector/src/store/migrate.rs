@@ -30,11 +30,13 @@ fn migrator() -> Migrator {
     let identity = include_str!("../../migrations/0002_log_identity.sql");
     let reading = include_str!("../../migrations/0003_reading.sql");
     let control = include_str!("../../migrations/0004_control.sql");
+    let history = include_str!("../../migrations/0005_history.sql");
     let mut migrator = Migrator::with_migrations(vec![
         migration(1, "projection runtime", runtime),
         migration(2, "log identity", identity),
         migration(3, "reading", reading),
         migration(4, "control", control),
+        migration(5, "history", history),
     ]);
     migrator.dangerous_set_table_name(NOTES);
     migrator.create_schema("annals");

@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, Utc};
+use kernel::Timestamp;
 use position::{Offset, Partition, Position};
 use sqlx::{PgConnection, Row as _};
 
@@ -101,9 +103,10 @@ pub(crate) async fn store(
         return Ok(());
     }
     let insert = "INSERT INTO annals.parked_commit \
-                      (projection, generation, tenant, stream, position, \"offset\", record_hash) \
+                      (projection, generation, tenant, stream, position, \"offset\", at, \
+                       record_hash) \
                   SELECT $1, $2, * FROM UNNEST($3::text[], $4::text[], $5::bigint[], $6::bigint[], \
-                      $7::bytea[])";
+                      $7::timestamptz[], $8::bytea[])";
     let of = |commit: &ParkedCommit| (commit.position.0.cast_signed(), commit.offset.0);
     sqlx::query(insert)
         .bind(&id.projection)
@@ -127,6 +130,7 @@ pub(crate) async fn store(
                 .map(|c| of(c).1.cast_signed())
                 .collect::<Vec<_>>(),
         )
+        .bind(commits.iter().map(|c| c.at.to_utc()).collect::<Vec<_>>())
         .bind(
             commits
                 .iter()
@@ -224,12 +228,12 @@ async fn commits(
     lock: &'static str,
 ) -> Result<Vec<ParkedCommit>, RuntimeError> {
     let select = format!(
-        "SELECT position, \"offset\", record_hash FROM annals.parked_commit \
+        "SELECT position, \"offset\", at, record_hash FROM annals.parked_commit \
          WHERE projection = $1 AND generation = $2 AND tenant = $3 AND stream = $4 \
          ORDER BY position LIMIT $5{lock}"
     );
     let select = sqlx::AssertSqlSafe(select);
-    let rows: Vec<(i64, i64, Vec<u8>)> = sqlx::query_as(select)
+    let rows: Vec<(i64, i64, DateTime<Utc>, Vec<u8>)> = sqlx::query_as(select)
         .bind(&id.projection)
         .bind(id.number)
         .bind(&stream.tenant)
@@ -240,12 +244,13 @@ async fn commits(
         .map_err(RuntimeError::postgres(
             "read the commits of a parked stream",
         ))?;
-    let commit = |(position, offset, hash): (i64, i64, Vec<u8>)| {
+    let commit = |(position, offset, at, hash): (i64, i64, DateTime<Utc>, Vec<u8>)| {
         let hash: [u8; 32] = hash.try_into().ok()?;
         Some(ParkedCommit {
             stream: stream.clone(),
             position: Position(position.cast_unsigned()),
             offset: Offset(offset.cast_unsigned()),
+            at: Timestamp::from_utc(at).ok()?,
             record_hash: position::RecordHash(hash),
         })
     };

@@ -8,7 +8,7 @@
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::error::RuntimeError;
-use crate::store::sql::{VIEW_SCHEMA, qualified_view};
+use crate::store::sql::{VIEW_SCHEMA, VIEW_SCHEMAS, view_in};
 
 /// The name of the role. Roles belong to all databases of a server.
 pub const READER: &str = "annals_reader";
@@ -87,10 +87,22 @@ async fn prepare(connection: &mut PgConnection) -> Result<Reader, sqlx::Error> {
                 .fetch_all(&mut *tx)
                 .await?;
         let mut statements = vec![
-            format!("GRANT USAGE ON SCHEMA {VIEW_SCHEMA}, annals TO {READER}"),
+            format!(
+                "GRANT USAGE ON SCHEMA {}, annals TO {READER}",
+                VIEW_SCHEMAS.join(", ")
+            ),
             format!("GRANT SELECT ON {PROGRESS} TO {READER}"),
         ];
-        statements.extend(views.iter().map(|view| grant(view)));
+        for view in views {
+            for schema in VIEW_SCHEMAS {
+                let view = view_in(schema, &view);
+                let is_there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+                    .bind(&view)
+                    .fetch_one(&mut *tx)
+                    .await?;
+                statements.extend(is_there.then(|| grant(&view)));
+            }
+        }
         sqlx::raw_sql(AssertSqlSafe(statements.join(";\n")))
             .execute(&mut *tx)
             .await?;
@@ -99,7 +111,7 @@ async fn prepare(connection: &mut PgConnection) -> Result<Reader, sqlx::Error> {
     Ok(Reader::Ready)
 }
 
-/// Lets the analysts read a new view, if they have a role.
+/// Lets the analysts read a new view with its schema, if they have a role.
 pub(crate) async fn show_to_reader(
     connection: &mut PgConnection,
     view: &str,
@@ -115,7 +127,7 @@ pub(crate) async fn show_to_reader(
 }
 
 fn grant(view: &str) -> String {
-    format!("GRANT SELECT ON {} TO {READER}", qualified_view(view))
+    format!("GRANT SELECT ON {view} TO {READER}")
 }
 
 /// Whether the role is there and was given its rights.

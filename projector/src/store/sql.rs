@@ -9,6 +9,12 @@ use crate::declare::table::{Merge, OWNER_COLUMN, RowsOf, Table};
 
 pub(crate) const TABLE_SCHEMA: &str = "projection";
 pub(crate) const VIEW_SCHEMA: &str = "read";
+/// The schema of the views that show the read models as of a moment.
+pub(crate) const AS_OF_SCHEMA: &str = "read_as_of";
+/// The schema of the views that show every version of a row.
+pub(crate) const HISTORY_SCHEMA: &str = "read_history";
+/// The schemas of views; the first is that of the present rows.
+pub(crate) const VIEW_SCHEMAS: [&str; 3] = [VIEW_SCHEMA, AS_OF_SCHEMA, HISTORY_SCHEMA];
 /// The most bytes of an identifier in Postgres.
 const IDENTIFIER_LENGTH_MAX: usize = 63;
 
@@ -37,6 +43,11 @@ pub fn identifier(name: &str) -> String {
 /// A view's name with its schema.
 pub(crate) fn qualified_view(view: &str) -> String {
     format!("{VIEW_SCHEMA}.{}", identifier(view))
+}
+
+/// A view's name with one of the schemas of views.
+pub(crate) fn view_in(schema: &str, view: &str) -> String {
+    format!("{schema}.{}", identifier(view))
 }
 
 /// A table's physical name with its schema.
@@ -103,24 +114,24 @@ pub(super) fn names_of(columns: &[Physical]) -> String {
         .join(", ")
 }
 
+/// A column as in `CREATE TABLE`.
+pub(super) fn column_definition(column: &Physical, rest: &str) -> String {
+    let collation = match column.column_type.is_text() {
+        true => " COLLATE \"C\"",
+        false => "",
+    };
+    let name = identifier(&column.name);
+    format!("{name} {}{collation}{rest}", column.column_type.sql())
+}
+
 /// The statement that creates a table under a physical name.
 pub(crate) fn create_table(table: &Table, physical_name: &str) -> String {
     let keys = key_columns(table);
-    let column = |column: &Physical, rest: &str| {
-        let collation = match column.column_type.is_text() {
-            true => " COLLATE \"C\"",
-            false => "",
-        };
-        let name = identifier(&column.name);
-        format!("{name} {}{collation}{rest}", column.column_type.sql())
-    };
-    let mut lines: Vec<String> = keys.iter().map(|key| column(key, " NOT NULL")).collect();
-    lines.extend(
-        owner_column(table)
-            .iter()
-            .map(|owner| column(owner, " NOT NULL")),
-    );
-    lines.extend(value_columns(table).iter().map(|value| column(value, "")));
+    let needed = |column: &Physical| column_definition(column, " NOT NULL");
+    let mut lines: Vec<String> = keys.iter().map(needed).collect();
+    lines.extend(owner_column(table).iter().map(needed));
+    let values = value_columns(table);
+    lines.extend(values.iter().map(|value| column_definition(value, "")));
     lines.push(format!("PRIMARY KEY ({})", names_of(&keys)));
     let lines = lines.join(",\n    ");
     let table = identifier(physical_name);
@@ -138,7 +149,19 @@ pub(crate) fn create_view_as(
     model: &Model,
     physical_of: &dyn Fn(&str) -> String,
 ) -> String {
-    let qualified = |table: &str| format!("{TABLE_SCHEMA}.{}", identifier(&physical_of(table)));
+    let source = |table: &str| qualified_table(&physical_of(table));
+    let name = identifier(name);
+    let select = select_of(model, "", &source);
+    format!("CREATE OR REPLACE VIEW {VIEW_SCHEMA}.{name} AS\n{select}")
+}
+
+/// What a view shows of the tables that `source_of` names, each as a table or a query in parentheses.
+/// `further` are columns behind the view's own.
+pub(super) fn select_of(
+    model: &Model,
+    further: &str,
+    source_of: &dyn Fn(&str) -> String,
+) -> String {
     let mut columns = vec!["r.\"tenant\"".to_owned()];
     for column in &model.columns {
         let name = identifier(column.name);
@@ -160,26 +183,29 @@ pub(crate) fn create_view_as(
     let sql_only = model.sql_only.iter();
     columns.extend(sql_only.map(|own| format!("{} AS {}", own.expression, identifier(own.name))));
     let columns = columns.join(",\n    ");
-    let table = qualified(model.name);
-    let mut sql = format!(
-        "CREATE OR REPLACE VIEW {VIEW_SCHEMA}.{} AS\nSELECT {columns}\nFROM {table} AS r",
-        identifier(name)
-    );
-    let mut rest = model.joins;
-    if !rest.is_empty() {
+    let table = source_of(model.name);
+    let mut sql = format!("SELECT {columns}{further}\nFROM {table} AS r");
+    if !model.joins.is_empty() {
         sql.push('\n');
+        sql.push_str(&joined(model.joins, source_of));
     }
-    while let Some((before, behind)) = rest.split_once('{') {
-        let (name, behind) = behind.split_once('}').expect("a closed brace");
-        sql.push_str(before);
-        sql.push_str(&qualified(name));
-        rest = behind;
-    }
-    sql.push_str(rest);
     if let Some(filter) = model.filter {
         sql.push_str("\nWHERE ");
         sql.push_str(filter);
     }
+    sql
+}
+
+/// The joins of a view, with the tables that `source_of` names.
+pub(super) fn joined(joins: &str, source_of: &dyn Fn(&str) -> String) -> String {
+    let (mut sql, mut rest) = (String::new(), joins);
+    while let Some((before, behind)) = rest.split_once('{') {
+        let (name, behind) = behind.split_once('}').expect("a closed brace");
+        sql.push_str(before);
+        sql.push_str(&source_of(name));
+        rest = behind;
+    }
+    sql.push_str(rest);
     sql
 }
 

@@ -11,10 +11,11 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use crate::declare::model::{Model, models_of};
 use crate::error::RuntimeError;
 use crate::store::generation::{
-    Generation, Live, drop_views, limit_lock_waits, live, lock_key, lock_making, version_of,
+    Generation, Live, drop_past_views, drop_views, limit_lock_waits, live, lock_key, lock_making,
+    version_of,
 };
 use crate::store::reader::show_to_reader;
-use crate::store::sql::{self, create_view};
+use crate::store::sql;
 use crate::store::{checkpoint, describe, in_the_way, kept, new_version};
 
 /// SQLSTATE 55P03: a lock could not be had in time.
@@ -29,19 +30,26 @@ pub(crate) async fn show(
     let failed = || RuntimeError::postgres("let the views show the new tables");
     let (mut names, mut texts) = (Vec::new(), Vec::new());
     for model in models_of(&*generation.projection) {
-        let view = sql::qualified_view(model.name);
-        let present = kept::descriptions(connection, &view).await?;
-        show_one(connection, generation, live, &model).await?;
         let given = live.and_then(|live| live.comments_of(model.name));
+        for schema in generation.view_schemas() {
+            let view = sql::view_in(schema, model.name);
+            let present = kept::descriptions(connection, &view).await?;
+            show_one(connection, generation, live, &model, schema).await?;
+            for declared in describe::comments(&model) {
+                let comment = kept::description(&declared, &present, given.as_ref());
+                sqlx::raw_sql(AssertSqlSafe(comment.on_view(schema, model.name)))
+                    .execute(&mut *connection)
+                    .await
+                    .map_err(failed())?;
+            }
+        }
         for declared in describe::comments(&model) {
-            let comment = kept::description(&declared, &present, given.as_ref());
-            sqlx::raw_sql(AssertSqlSafe(comment.on_view(model.name)))
-                .execute(&mut *connection)
-                .await
-                .map_err(failed())?;
             let column = declared.column.map(|column| format!(".{column}"));
             names.push(format!("{}{}", model.name, column.unwrap_or_default()));
             texts.push(declared.text);
+        }
+        if !generation.projection.history().is_kept() {
+            drop_past_views(connection, model.name).await?;
         }
     }
     let note = "UPDATE annals.generation SET comments = jsonb_object($3::text[], $4::text[]) \
@@ -64,15 +72,16 @@ async fn show_one(
     generation: &Generation,
     live: Option<&Live>,
     model: &Model,
+    schema: &'static str,
 ) -> Result<(), RuntimeError> {
     let failed = || RuntimeError::postgres("let the views show the new tables");
-    let view = sql::qualified_view(model.name);
+    let view = sql::view_in(schema, model.name);
     let is_there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
         .bind(&view)
         .fetch_one(&mut *connection)
         .await
         .map_err(failed())?;
-    let create = create_view(model, &|table| generation.table_name(table));
+    let create = generation.create_view(schema, model.name, model);
     let options = kept::options(connection, &view).await?;
     // Replacing fails if the columns changed.
     let mut attempt = connection.begin().await.map_err(failed())?;
@@ -101,12 +110,16 @@ async fn show_one(
                 .execute(&mut *connection)
                 .await
                 .map_err(failed())?;
-            kept::hand_on(connection, &sql::qualified_view(&aside), &view).await?;
-            drop_views(connection, &[aside]).await?;
+            let aside = sql::view_in(schema, &aside);
+            kept::hand_on(connection, &aside, &view).await?;
+            sqlx::raw_sql(AssertSqlSafe(format!("DROP VIEW {aside}")))
+                .execute(&mut *connection)
+                .await
+                .map_err(failed())?;
         }
     }
     if !is_there {
-        show_to_reader(connection, model.name).await?;
+        show_to_reader(connection, &view).await?;
     }
     Ok(())
 }

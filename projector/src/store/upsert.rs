@@ -176,6 +176,36 @@ pub(super) fn given(table: &Table) -> (String, String, usize) {
     (query, names, arrays.len())
 }
 
+/// The rows that are bound with further columns behind their own, as a query with names.
+pub(super) fn given_with(table: &Table, further: &[(String, &str)]) -> String {
+    let mut columns = key_columns(table);
+    columns.extend(owner_column(table));
+    columns.extend(value_columns(table));
+    let own = columns.iter().map(|column| {
+        let name = identifier(&column.name);
+        let (bound, kept) = (bound_as(column), column.column_type.sql());
+        let selected = match bound == kept {
+            true => name.clone(),
+            false => format!("{name}::{kept}"),
+        };
+        (name, bound, selected)
+    });
+    let further = further.iter();
+    let further = further.map(|(name, bound)| (identifier(name), *bound, identifier(name)));
+    let (mut names, mut arrays, mut selected) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, bound, select) in own.chain(further) {
+        arrays.push(format!("${}::{bound}[]", arrays.len() + 1));
+        selected.push(format!("{select} AS {name}"));
+        names.push(name);
+    }
+    format!(
+        "SELECT {} FROM UNNEST({}) AS n({})",
+        selected.join(", "),
+        arrays.join(", "),
+        names.join(", ")
+    )
+}
+
 fn upsert(table: &Table, physical_name: &str) -> String {
     let keys = key_columns(table);
     let (given, names, _) = given(table);

@@ -16,6 +16,7 @@ use crate::fold::parked::{Park, ParkedCommit};
 use crate::run::writing::Work;
 use crate::store::checkpoint::{self, Move};
 use crate::store::generation::Generation;
+use crate::store::history::Order;
 use crate::store::own_sql::{self, Chosen};
 use crate::store::parked;
 use crate::store::rows::{self, RowsError};
@@ -115,7 +116,10 @@ async fn transaction(
             Some(own) => {
                 own_sql::write(&mut tx, generation, fold.index, &work.batches, own).await?
             }
-            None => write_rows(&mut tx, generation, fold.index, &fold.changes, way).await?,
+            None => {
+                let changes = &fold.changes;
+                write_rows(&mut tx, generation, fold.index, changes, way, Order::Behind).await?;
+            }
         }
         parked::store(&mut tx, &generation.id(), &fold.parks, &fold.parked).await?;
     }
@@ -131,11 +135,16 @@ pub(crate) async fn write_rows(
     index: usize,
     changes: &Changes,
     way: Way,
+    order: Order,
 ) -> Result<(), WriteError> {
     let statements = generation.upserts.iter().zip(&generation.copies);
-    for (table, (upsert, copy)) in changes.tables().iter().zip(statements) {
+    for (number, (table, (upsert, copy))) in changes.tables().iter().zip(statements).enumerate() {
         if table.is_empty() {
             continue;
+        }
+        if let (Some(versions), Some(sql)) = (&table.versions, generation.histories.get(number)) {
+            let written = sql.write(tx, table.table, versions, order).await;
+            written.map_err(|error| classify(error, index, table.table))?;
         }
         match rows::write(tx, table, upsert, copy, way).await {
             Ok(()) => {}

@@ -1,6 +1,7 @@
 //! The read side on a real Postgres: every commit counts once, whatever the number of tasks, the
 //! size of batches, and the time of the start.
 
+mod as_of;
 mod before_reads;
 mod blue_green;
 mod declared;

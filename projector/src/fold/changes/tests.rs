@@ -36,11 +36,13 @@ fn placed(partition: u32, position: u64) -> Placed {
         value: None,
         headers: Headers::default(),
     };
+    let commit = Commit::read(b"main/s-1", value.as_bytes()).unwrap();
     Placed {
         partition: Partition(partition),
         position: Position(position),
         record: Record::at(Offset(position), record),
-        commit: Commit::read(b"main/s-1", value.as_bytes()).unwrap(),
+        at: commit.recorded_at,
+        commit,
         is_checked: true,
     }
 }

@@ -114,11 +114,13 @@ fn placed(stream: u32, position: u64) -> Placed {
         headers: Headers::default(),
     };
     let key = format!("main/s-{stream}");
+    let commit = Commit::read(key.as_bytes(), value.to_string().as_bytes()).unwrap();
     Placed {
         partition: Partition(0),
         position: Position(position),
         record: Record::at(Offset(position), record),
-        commit: Commit::read(key.as_bytes(), value.to_string().as_bytes()).unwrap(),
+        at: commit.recorded_at,
+        commit,
         is_checked: true,
     }
 }
