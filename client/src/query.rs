@@ -19,6 +19,8 @@ pub struct Query {
     pub tenant: Option<String>,
     /// Wait until the read model has reached this position, such as that of a command's answer.
     pub min_position: Option<PositionToken>,
+    /// Show rows as they were: as of a time (RFC 3339) or a position token; absent: as they are.
+    pub as_of: Option<String>,
 }
 
 impl Query {
@@ -52,6 +54,10 @@ pub struct Freshness {
     pub stale: Option<String>,
     /// How many streams of the tenant the read model has parked: what they contribute is missing.
     pub parked_streams: u64,
+    /// The moment that is shown, if the query named one.
+    pub as_of: Option<String>,
+    /// Whether commits may still come that belong to that moment.
+    pub provisional: bool,
 }
 
 /// Some rows of a read model, in the order of its key.
@@ -184,7 +190,12 @@ impl Client {
         path: &str,
         query: &Query,
     ) -> Result<Read<T>, ClientError> {
-        let mut get = self.http.get(format!("{}/v1/{path}", self.url));
+        let moment = query.as_of.as_ref().map(|moment| {
+            let sign = if path.contains('?') { '&' } else { '?' };
+            format!("{sign}as_of={}", segment(moment))
+        });
+        let moment = moment.unwrap_or_default();
+        let mut get = self.http.get(format!("{}/v1/{path}{moment}", self.url));
         if let Some(tenant) = &query.tenant {
             get = get.header("annals-tenant", header("annals-tenant", tenant)?);
         }
@@ -207,6 +218,8 @@ impl Freshness {
             lag_seconds: parsed("annals-lag").and_then(|text| text.parse().ok()),
             stale: parsed("annals-stale"),
             parked_streams: parsed("annals-parked").map_or(0, |text| text.parse().unwrap_or(0)),
+            as_of: parsed("annals-as-of"),
+            provisional: parsed("annals-provisional").is_some(),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::command::{log, parked, projections, schema, send, stream, verify_cluster};
+use crate::command::{log, parked, projections, read, schema, send, stream, verify_cluster};
 use crate::settings::{Flags, LogFormat, OutputFormat, Role, Standby};
 
 pub(crate) const ABOUT: &str =
@@ -194,6 +194,9 @@ pub enum Command {
     /// Show the state of a stream: its events folded
     #[command(after_help = stream::STATE_HELP)]
     State(stream::StateArgs),
+    /// Show rows of a read model, as they are or as they were
+    #[command(after_help = read::HELP)]
+    Read(read::ReadArgs),
     /// Create, show, verify, copy or dump a log
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -383,6 +386,7 @@ impl Cli {
             Command::Send(args) => args.server.add_to(&mut flags),
             Command::Events(args) => args.server.add_to(&mut flags),
             Command::State(args) => args.server.add_to(&mut flags),
+            Command::Read(args) => args.server.add_to(&mut flags),
             Command::VerifyCluster(args) => args.add_to(&mut flags),
             Command::Log(_)
             | Command::Projections(_)

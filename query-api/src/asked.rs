@@ -7,6 +7,7 @@
 use door::Problem;
 use projector::{ColumnType, Value};
 
+use super::as_of::Moment;
 use super::code;
 use super::offered::{Direction, Operator, PARAMETERS};
 use super::parameters::limit;
@@ -54,6 +55,8 @@ pub(super) struct Asked {
     pub(super) count: Count,
     pub(super) format: Option<String>,
     pub(super) min_position: Option<String>,
+    /// The moment as of which the rows are shown; absent: now.
+    pub(super) as_of: Option<Moment>,
 }
 
 /// Whether the rows are counted.
@@ -72,6 +75,7 @@ struct Once {
     count: Option<String>,
     format: Option<String>,
     min_position: Option<String>,
+    as_of: Option<String>,
 }
 
 impl Once {
@@ -83,6 +87,7 @@ impl Once {
             "count" => &mut self.count,
             "format" => &mut self.format,
             "min_position" => &mut self.min_position,
+            "as_of" => &mut self.as_of,
             _ => return None,
         })
     }
@@ -121,6 +126,7 @@ impl Asked {
             },
             format: once.format,
             min_position: once.min_position,
+            as_of: once.as_of.as_deref().map(Moment::read).transpose()?,
             filters,
             sort,
         })
@@ -161,6 +167,9 @@ impl Asked {
                 Direction::Descending => format!("-{}", shown.model.columns[*at].name),
             });
             pairs.push(("sort".to_owned(), sort.collect::<Vec<_>>().join(",")));
+        }
+        if let Some(moment) = &self.as_of {
+            pairs.push(("as_of".to_owned(), moment.text()));
         }
         pairs
     }

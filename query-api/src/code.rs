@@ -18,6 +18,9 @@ door::codes! {
     QUERY_UNINDEXED = ("query_unindexed", 422, "No index serves the query",
         "The filters or the order would read all rows of a large read model. `detail` says what to \
          filter by, or which orders there are.");
+    HISTORY_OFF = ("history_off", 409, "The read model keeps no history",
+        "Only the present rows of this read model are kept. To see it as of a moment, its history must \
+         be declared, and its rows built again: `annals projections rebuild`.");
     PARKED = ("parked", 503, "The row's stream is parked",
         "The read model cannot take up an event of the stream that the row belongs to, so the row is \
          out of date. An operator must act: `annals parked show` tells why.");

@@ -8,6 +8,7 @@
 //! completes problems ([`door::finish`]).
 
 mod answer;
+mod as_of;
 mod asked;
 mod cache;
 pub mod code;

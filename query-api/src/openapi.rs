@@ -388,6 +388,7 @@ fn page_operation(shown: &ShownModel, page: &str) -> Value {
                "schema": {"type": "boolean", "default": false}}),
     ];
     parameters.extend(filter_parameters(shown));
+    parameters.push(as_of_parameter());
     parameters.push(known_parameter());
     parameters.extend(common_parameters());
     let mut responses = problems(&[400, 404, 410, 422, 503]);
@@ -398,6 +399,7 @@ fn page_operation(shown: &ShownModel, page: &str) -> Value {
     );
     let mut found = ok(&ordered, schema_ref(page));
     found["headers"]["Link"] = header_ref("Link");
+    past_headers(&mut found);
     for (format, about) in [
         (
             Format::Csv,
@@ -419,6 +421,29 @@ fn page_operation(shown: &ShownModel, page: &str) -> Value {
     })
 }
 
+/// The parameter by which a client asks for the past.
+fn as_of_parameter() -> Value {
+    json!({"name": "as_of", "in": "query",
+           "description": "Shows the rows as they were: as of a time of recording (RFC 3339) or a \
+                           position token. The answer is what a replay of the log up to there gives. \
+                           A read model without a history answers with 409.",
+           "schema": {"type": "string", "minLength": 1}})
+}
+
+/// The headers of an answer from the past.
+fn past_headers(found: &mut Value) {
+    found["headers"]["Annals-As-Of"] = json!({
+        "description": "The moment that is shown, if `as_of` was given: a coarse history shows the end \
+                        of an interval.",
+        "schema": {"type": "string"},
+    });
+    found["headers"]["Annals-Provisional"] = json!({
+        "description": "`true` if a commit may still come that was recorded up to that moment: not \
+                        every partition has a later one.",
+        "schema": {"type": "string", "enum": ["true"]},
+    });
+}
+
 fn one_operation(shown: &ShownModel, row: &str) -> Value {
     let keys: Vec<&str> = shown.model.key.iter().map(|key| key.name).collect();
     let mut parameters = vec![json!({
@@ -429,10 +454,13 @@ fn one_operation(shown: &ShownModel, row: &str) -> Value {
         ),
         "schema": {"type": "string", "minLength": 1},
     })];
+    parameters.push(as_of_parameter());
     parameters.push(known_parameter());
     parameters.extend(common_parameters());
     let mut responses = problems(&[400, 404, 503]);
-    responses.insert("200".to_owned(), ok("The row.", schema_ref(row)));
+    let mut found = ok("The row.", schema_ref(row));
+    past_headers(&mut found);
+    responses.insert("200".to_owned(), found);
     tag(&mut responses, ROWS_TAG, ROWS_TAG_PATTERN);
     json!({
         "operationId": format!("read_one_of_{}", shown.model.name),

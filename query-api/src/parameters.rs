@@ -12,6 +12,7 @@ use kernel::StreamName;
 use position::{PositionToken, TokenError};
 use serde::Deserialize;
 
+use super::as_of::Moment;
 use super::code;
 
 /// The number of rows or events of a page if the client names none.
@@ -33,6 +34,7 @@ pub(super) const POSITION_PATTERN: &str = "^A[g-v][A-Za-z0-9_-]{29,}$";
 #[serde(deny_unknown_fields)]
 pub(super) struct OneParameters {
     min_position: Option<String>,
+    as_of: Option<String>,
 }
 
 /// The parameters of a page of events.
@@ -65,6 +67,10 @@ impl Shape {
 }
 
 impl OneParameters {
+    pub(super) fn as_of(&self) -> Result<Option<Moment>, Problem> {
+        self.as_of.as_deref().map(Moment::read).transpose()
+    }
+
     pub(super) fn wait(&self, headers: &HeaderMap) -> Result<Wait, Problem> {
         Wait::of(self.min_position.as_deref(), headers)
     }

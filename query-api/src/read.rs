@@ -14,12 +14,13 @@ use serde::Serialize;
 use sqlx::postgres::PgRow;
 
 use super::answer::{Asker, Known};
+use super::as_of::PastPage;
 use super::asked::{Asked, Count};
 use super::cache::Kept;
 use super::cursor::Cursor;
 use super::format::{Format, write_header, write_line};
 use super::offered::Offered;
-use super::parameters::{LIMIT_DEFAULT, OneParameters, Wait};
+use super::parameters::{LIMIT_DEFAULT, LIMIT_MAX, OneParameters, Wait};
 use super::parked::{PARKED, key_asked, require_current};
 use super::shown::ShownModel;
 use super::snapshot::Snapshot;
@@ -28,7 +29,7 @@ use super::values::{Cell, text_of};
 use super::{Inner, QueryDoor, code, failed};
 
 /// How many bytes a row takes in JSON, about.
-const ROW_BYTES_TYPICAL: usize = 1_024;
+pub(super) const ROW_BYTES_TYPICAL: usize = 1_024;
 
 #[derive(Serialize)]
 struct Models<'a> {
@@ -137,6 +138,16 @@ async fn page_of(
         asked: key_of_page(shown, tenant.as_str(), &asked, format, limit),
         format,
     };
+    if let Some(moment) = &asked.as_of {
+        let rows = limit.unwrap_or(LIMIT_MAX);
+        let asking = PastPage {
+            asker: &asker,
+            asked: &asked,
+            after: after.as_ref(),
+            limit: rows,
+        };
+        return inner.page_as_of(tenant.as_str(), moment, asking).await;
+    }
     let known = match inner.known(&asker).await? {
         Known::Answered(response) => return Ok(response),
         Known::Rows => None,
@@ -171,18 +182,7 @@ async fn page_of(
     let snapshot = snapshot.await?;
     require_generation(&snapshot.head.version)?;
     let (body, next) = body_of(shown, &asked, &snapshot, limit as usize, format)?;
-    let next = next.map(|next| {
-        let mut pairs = asked.pairs(shown);
-        pairs.push(("limit".to_owned(), limit.to_string()));
-        if asked.count == Count::Wanted {
-            pairs.push(("count".to_owned(), "true".to_owned()));
-        }
-        if asked.format.is_some() {
-            pairs.push(("format".to_owned(), format.name().to_owned()));
-        }
-        pairs.push(("after".to_owned(), next));
-        target(shown, &pairs).into_boxed_str()
-    });
+    let next = next.map(|next| link(shown, &asked, limit, format, next));
     let kept = Kept {
         version: snapshot.head.version,
         parked: snapshot.head.parked.streams,
@@ -190,6 +190,26 @@ async fn page_of(
         next,
     };
     Ok(inner.keep(asker, kept))
+}
+
+/// The path of the page behind one whose cursor is `next`.
+pub(super) fn link(
+    shown: &ShownModel,
+    asked: &Asked,
+    limit: u32,
+    format: Format,
+    next: String,
+) -> Box<str> {
+    let mut pairs = asked.pairs(shown);
+    pairs.push(("limit".to_owned(), limit.to_string()));
+    if asked.count == Count::Wanted {
+        pairs.push(("count".to_owned(), "true".to_owned()));
+    }
+    if asked.format.is_some() {
+        pairs.push(("format".to_owned(), format.name().to_owned()));
+    }
+    pairs.push(("after".to_owned(), next));
+    target(shown, &pairs).into_boxed_str()
 }
 
 /// What makes two requests for a page ask the same.
@@ -223,7 +243,7 @@ fn target(shown: &ShownModel, pairs: &[(String, String)]) -> String {
 }
 
 /// A page, and the cursor of the next one.
-fn body_of(
+pub(super) fn body_of(
     shown: &ShownModel,
     asked: &Asked,
     snapshot: &Snapshot,
@@ -346,6 +366,10 @@ async fn row_of(
     for value in &key {
         asked.extend(["\0", &text_of(value)]);
     }
+    let moment = parameters.as_of()?;
+    if let Some(moment) = &moment {
+        asked.extend(["\0as_of\0", &moment.text()]);
+    }
     let asker = Asker {
         shown,
         headers,
@@ -353,6 +377,9 @@ async fn row_of(
         asked,
         format: Format::Json,
     };
+    if let Some(moment) = &moment {
+        return inner.row_as_of(tenant.as_str(), moment, &asker, key).await;
+    }
     if let Known::Answered(response) = inner.known(&asker).await? {
         return Ok(response);
     }
@@ -373,7 +400,7 @@ async fn row_of(
     Ok(inner.keep(asker, kept))
 }
 
-fn no_row(shown: &ShownModel, wait: &Wait, parked: u64) -> Problem {
+pub(super) fn no_row(shown: &ShownModel, wait: &Wait, parked: u64) -> Problem {
     let (name, names) = (shown.model.name, key_names(shown));
     let mut detail = format!("{name} has no row with this {names}{}", wait.advice());
     if parked == 0 {

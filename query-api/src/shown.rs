@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use door::tag;
-use projector::{Model, Projection, Shown, Value, models_of};
+use projector::{History, Model, Projection, Shown, Value, models_of};
 use sqlx::postgres::PgRow;
 
 use super::asked::Asked;
@@ -24,6 +24,8 @@ pub(super) struct ShownModel {
     /// The most characters that a cursor of it can have.
     pub(super) cursor_length_max: usize,
     pub(super) parts: Parts,
+    /// How much of its past is kept.
+    pub(super) history: History,
     /// What stands for the form in which this program shows it.
     pub(super) made_by: String,
     /// The places of the key's columns.
@@ -36,20 +38,24 @@ pub(super) fn shown_models(projections: &[Arc<dyn Projection>]) -> Vec<ShownMode
     for projection in projections {
         let models = models_of(&**projection).into_iter();
         let models = models.filter(|model| model.shown == Shown::Everywhere);
-        shown.extend(models.map(|model| ShownModel::new(model, projection.name())));
+        shown.extend(models.map(|model| {
+            let history = projection.history();
+            ShownModel::new(model, projection.name(), history)
+        }));
     }
     shown.sort_by_key(|shown| shown.model.name);
     shown
 }
 
 impl ShownModel {
-    pub(super) fn new(model: Model, projection: &'static str) -> Self {
+    pub(super) fn new(model: Model, projection: &'static str, history: History) -> Self {
         let place = |name: &str| model.columns.iter().position(|column| column.name == name);
         let mut shown = Self {
             offered: Offered::of(&model),
             key: model.key.iter().filter_map(|key| place(key.name)).collect(),
             cursor_length_max: 0,
             parts: Parts::of(&model),
+            history,
             made_by: made_by(&model),
             model,
             projection,

@@ -117,7 +117,7 @@ async fn read_as(
     }
 }
 
-fn of_rows(mut rows: Vec<PgRow>) -> Result<Snapshot, sqlx::Error> {
+pub(super) fn of_rows(mut rows: Vec<PgRow>) -> Result<Snapshot, sqlx::Error> {
     let head = rows.first().map(head_of).transpose()?;
     let Some(head) = head.flatten() else {
         // No rows are shown yet.

@@ -77,6 +77,8 @@ pub(super) struct Parts {
     /// As many columns without a value.
     nothing: String,
     view: String,
+    /// The view that shows the rows as of a moment.
+    view_as_of: String,
     /// The statement for one row, once it was needed.
     one: OnceLock<Sql>,
 }
@@ -98,6 +100,7 @@ impl Parts {
                 false => format!("NULL::{}", column.column_type.sql()),
             }),
             view: format!("read.{}", quoted(model.name)),
+            view_as_of: format!("read_as_of.{}", quoted(model.name)),
             one: OnceLock::new(),
         }
     }
@@ -113,6 +116,9 @@ impl Statement {
         limit: Option<i64>,
     ) -> Self {
         let mut writer = Writer::new(shown, tenant);
+        if asked.as_of.is_some() {
+            writer.view = &shown.parts.view_as_of;
+        }
         let base = writer.conditions(&asked.filters);
         let count = (asked.count == Count::Wanted).then(|| writer.count(&base));
         let limit = limit.map(|limit| writer.value(Value::Bigint(limit)));
@@ -139,6 +145,16 @@ impl Statement {
             sql: sql.clone(),
             values: writer.values,
         }
+    }
+
+    /// The row with a key as of a moment.
+    pub(super) fn one_as_of(shown: &ShownModel, tenant: &str, key: Vec<Value>) -> Self {
+        let mut writer = Writer::new(shown, tenant);
+        writer.view = &shown.parts.view_as_of;
+        let suspects = writer.suspects(&key);
+        let key: Vec<String> = key.into_iter().map(|value| writer.value(value)).collect();
+        let rows = writer.rows(&writer.key_conditions(&key), &[], "");
+        writer.finish(None, suspects, &rows)
     }
 
     /// No row; the head names the stream that the row with a key belongs to in `table`, if that stream
@@ -179,12 +195,14 @@ const SUSPECTS: &str = "json_agg(json_build_object(\
 struct Writer<'m> {
     shown: &'m ShownModel,
     values: Vec<Value>,
+    view: &'m str,
 }
 
 impl<'m> Writer<'m> {
     fn new(shown: &'m ShownModel, tenant: &str) -> Self {
         Self {
             shown,
+            view: &shown.parts.view,
             values: vec![Value::from(shown.projection), Value::from(tenant)],
         }
     }
@@ -256,7 +274,7 @@ impl<'m> Writer<'m> {
 
     /// The number of rows, as far as they are counted.
     fn count(&self, conditions: &str) -> String {
-        let (view, most) = (&self.shown.parts.view, COUNT_MAX + 1);
+        let (view, most) = (self.view, COUNT_MAX + 1);
         format!("(SELECT count(*) FROM (SELECT FROM {view} WHERE {conditions} LIMIT {most}) AS n)")
     }
 
@@ -272,8 +290,8 @@ impl<'m> Writer<'m> {
     }
 
     fn rows(&self, conditions: &str, order: &[(usize, Direction)], limit: &str) -> String {
-        let (parts, order) = (&self.shown.parts, self.order_by(order));
-        let (names, view) = (&parts.names, &parts.view);
+        let (names, view) = (&self.shown.parts.names, self.view);
+        let order = self.order_by(order);
         format!("SELECT {names} FROM {view} WHERE {conditions}{order}{limit}")
     }
 
@@ -341,11 +359,9 @@ impl<'m> Writer<'m> {
 
     fn sql(&self, count: Option<String>, suspects: Option<String>, rows: &str) -> Sql {
         let Parts {
-            columns,
-            nothing,
-            view,
-            ..
+            columns, nothing, ..
         } = &self.shown.parts;
+        let view = self.view;
         let count = count.unwrap_or("NULL::bigint".to_owned());
         let suspects = match suspects {
             Some(suspects) => format!("(SELECT {SUSPECTS} {PARKED} AND {suspects})"),

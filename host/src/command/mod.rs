@@ -15,6 +15,7 @@ mod migrate;
 pub mod parked;
 pub mod projections;
 pub mod raw;
+pub mod read;
 mod request;
 pub mod schema;
 pub mod send;
@@ -63,6 +64,7 @@ pub async fn run(
         Command::Send(args) => send::run(&settings, args).await,
         Command::Events(args) => stream::events(&settings, &args).await,
         Command::State(args) => stream::state(&settings, &args).await,
+        Command::Read(args) => read::run(&settings, &args).await,
         Command::Log(command) => log::run(&domain.registry, &settings, command).await,
         Command::Projections(command) => projections::run(domain, &settings, command).await,
         Command::Parked(command) => parked::run(domain, &settings, command).await,

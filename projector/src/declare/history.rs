@@ -50,6 +50,15 @@ impl History {
         }
     }
 
+    /// The last moment up to `at` that it shows.
+    #[must_use]
+    pub fn moment(self, at: Timestamp) -> Timestamp {
+        let behind = self
+            .interval()
+            .map(|interval| at.micros().rem_euclid(interval));
+        Timestamp::from_micros(at.micros() - behind.unwrap_or_default()).unwrap_or(at)
+    }
+
     /// From when on a change is seen that was recorded at `at`: from the end of its interval, which
     /// belongs to it.
     pub(crate) fn seen_from(self, at: Timestamp) -> Timestamp {

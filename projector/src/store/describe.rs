@@ -5,7 +5,8 @@
 
 use crate::declare::model::Model;
 use crate::declare::table::{Merge, OWNER_COLUMN, RowsOf, Table};
-use crate::store::sql::{TABLE_SCHEMA, VIEW_SCHEMA, identifier};
+use crate::store::history;
+use crate::store::sql::{AS_OF_SCHEMA, HISTORY_SCHEMA, TABLE_SCHEMA, VIEW_SCHEMA, identifier};
 
 /// The description of a table, or of one of its columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,11 +41,36 @@ impl Comment {
     }
 }
 
+/// The columns of a view of versions behind those of the read model.
+const VERSION_COLUMNS: [(&str, &str); 6] = [
+    ("version_from", "From when on the row was so."),
+    (
+        "version_until",
+        "Until when, which does not belong to it; null: it is so now.",
+    ),
+    (
+        "version_partition",
+        "The partition of the commit that made it so.",
+    ),
+    (
+        "version_position",
+        "The position of that commit in its partition.",
+    ),
+    (
+        "version_ended_partition",
+        "The partition of the commit that ended it.",
+    ),
+    (
+        "version_ended_position",
+        "The position of that commit in its partition.",
+    ),
+];
+
 /// What the tenant means, in each table and view.
 const TENANT_ABOUT: &str = "For whom the row is kept.";
 
 /// The descriptions of a view and its columns.
-pub(crate) fn comments(model: &Model) -> Vec<Comment> {
+pub(crate) fn comments(model: &Model, schema: &str) -> Vec<Comment> {
     let view = Comment {
         column: None,
         text: model.about.to_owned(),
@@ -54,22 +80,70 @@ pub(crate) fn comments(model: &Model) -> Vec<Comment> {
     let sql_only = sql_only.map(|column| Comment::of(column.name, column.about));
     let tenant = Comment::of("tenant", TENANT_ABOUT);
     let first = [view, tenant].into_iter();
-    first.chain(columns).chain(sql_only).collect()
+    let versions: &[(&str, &str)] = match schema {
+        HISTORY_SCHEMA => &VERSION_COLUMNS,
+        _ => &[],
+    };
+    let versions = versions
+        .iter()
+        .map(|(name, text)| Comment::of(*name, *text));
+    first
+        .chain(columns)
+        .chain(sql_only)
+        .chain(versions)
+        .collect()
 }
 
 /// The statements that store descriptions of a table and its columns in the database.
 pub(crate) fn describe_table(table: &Table, physical_name: &str) -> String {
-    let mut comments = vec![
-        Comment {
-            column: None,
-            text: format!(
-                "{} This table is replaced by each rebuild: query the views in the schema \
-                 {VIEW_SCHEMA}.",
-                table.about
-            ),
-        },
-        Comment::of("tenant", TENANT_ABOUT),
+    let about = format!(
+        "{} This table is replaced by each rebuild: query the views in the schema {VIEW_SCHEMA}.",
+        table.about
+    );
+    statements(columns(table, about), physical_name)
+}
+
+/// The same for the table with the versions of its rows.
+pub(crate) fn describe_versions(table: &Table, physical_name: &str) -> String {
+    let about = format!(
+        "What the commits of each partition made of the rows of {}. This table is replaced by each \
+         rebuild: query the views in the schemas {AS_OF_SCHEMA} and {HISTORY_SCHEMA}.",
+        table.name
+    );
+    let mut comments = columns(table, about);
+    let own = [
+        (history::PARTITION, "The partition whose commits made it."),
+        (history::AT, "From when on it is seen."),
+        (
+            history::POSITION,
+            "The position of the commit that left it.",
+        ),
+        (
+            history::FIRST,
+            "Whether it is the first one of its partition.",
+        ),
     ];
+    comments.extend(own.map(|(column, text)| Comment::of(column, text)));
+    if table.rows == RowsOf::OneStream {
+        comments.push(Comment::of(history::GONE, "Whether the row went away."));
+    }
+    statements(comments, physical_name)
+}
+
+fn statements(comments: Vec<Comment>, physical_name: &str) -> String {
+    let statements = comments
+        .iter()
+        .map(|comment| comment.on("TABLE", TABLE_SCHEMA, physical_name));
+    statements.collect::<Vec<_>>().join(";\n")
+}
+
+/// The descriptions of a table, which is about something, and of its columns.
+fn columns(table: &Table, about: String) -> Vec<Comment> {
+    let about = Comment {
+        column: None,
+        text: about,
+    };
+    let mut comments = vec![about, Comment::of("tenant", TENANT_ABOUT)];
     comments.extend(table.key.iter().map(|key| Comment::of(key.name, key.about)));
     if table.rows == RowsOf::OneStream {
         comments.push(Comment::of(
@@ -89,10 +163,7 @@ pub(crate) fn describe_table(table: &Table, physical_name: &str) -> String {
             comments.push(of("_position", "The position in its partition"));
         }
     }
-    let statements = comments
-        .iter()
-        .map(|comment| comment.on("TABLE", TABLE_SCHEMA, physical_name));
-    statements.collect::<Vec<_>>().join(";\n")
+    comments
 }
 
 /// A text of this program as an SQL literal.
@@ -121,7 +192,7 @@ mod tests {
 
     #[test]
     fn each_column_is_described_with_the_words_of_its_declaration() {
-        let view = comments(&Model::of(&TABLE));
+        let view = comments(&Model::of(&TABLE), VIEW_SCHEMA);
         let view: Vec<String> = view
             .iter()
             .map(|comment| comment.on_view(VIEW_SCHEMA, "sample"))

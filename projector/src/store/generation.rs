@@ -560,7 +560,7 @@ pub(crate) async fn make_tables(
         .fetch_one(&mut *connection)
         .await
         .map_err(failed())?;
-    let mut tables = Vec::new();
+    let (mut tables, mut histories) = (Vec::new(), Vec::new());
     for table in projection.tables() {
         let name = name_in(&**projection, number, table.name);
         let describe = describe::describe_table(table, &name);
@@ -577,10 +577,11 @@ pub(crate) async fn make_tables(
                 .execute(&mut *connection)
                 .await
                 .map_err(failed())?;
-            tables.push(history::versions_of(&name));
+            histories.push(history::versions_of(&name));
         }
         tables.push(name);
     }
+    tables.append(&mut histories);
     let prepared = own_sql::prepare(connection, projection, number).await?;
     let models = models_of(&**projection);
     let views: Vec<&str> = models.iter().map(|model| model.name).collect();

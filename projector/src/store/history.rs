@@ -24,6 +24,7 @@ use crate::store::sql::{
     qualified_table, value_columns,
 };
 use crate::store::upsert::{bind_rows, given_with};
+use crate::store::{describe, indexes};
 
 /// The partition whose commits made a version.
 pub(crate) const PARTITION: &str = "version_partition";
@@ -81,12 +82,11 @@ pub(crate) fn create_versions(table: &Table, physical_table: &str) -> String {
     let lines = lines.join(",\n    ");
     let qualified = qualified_table(&name);
     let first = identifier(FIRST);
-    format!(
-        "CREATE TABLE {qualified} (\n    {lines}\n);\n\
-         CREATE INDEX ON {qualified} ({names}, {partition}, {at}) WHERE {first};\n\
-         COMMENT ON TABLE {qualified} IS 'Versions of the rows of {physical_table}. This table is \
-         replaced by each rebuild: query the views in the schemas read_as_of and read_history.'"
-    )
+    let index = indexes::create_named(&format!(
+        "{qualified} ({names}, {partition}, {at}) WHERE {first}"
+    ));
+    let described = describe::describe_versions(table, &name);
+    format!("CREATE TABLE {qualified} (\n    {lines}\n);\n{index};\n{described}")
 }
 
 /// The statements on the versions of one table.

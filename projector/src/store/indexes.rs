@@ -31,7 +31,10 @@ struct Declared {
 impl Declared {
     fn new(physical_table: &str, columns: &[String]) -> Self {
         let table = identifier(physical_table);
-        let on = format!("{TABLE_SCHEMA}.{table} ({})", columns.join(", "));
+        Self::on(format!("{TABLE_SCHEMA}.{table} ({})", columns.join(", ")))
+    }
+
+    fn on(on: String) -> Self {
         let digest = hex::encode(Sha256::digest(on.as_bytes()));
         Self {
             name: format!("{PREFIX}{}", &digest[..32]),
@@ -46,6 +49,11 @@ impl Declared {
             self.on
         )
     }
+}
+
+/// The statement that makes an index on `on`, as in `CREATE INDEX … ON`: a part of its table.
+pub(crate) fn create_named(on: &str) -> String {
+    Declared::on(on.to_owned()).create("")
 }
 
 fn columns_of(index: &Index) -> Vec<String> {

@@ -35,7 +35,7 @@ pub(crate) async fn show(
             let view = sql::view_in(schema, model.name);
             let present = kept::descriptions(connection, &view).await?;
             show_one(connection, generation, live, &model, schema).await?;
-            for declared in describe::comments(&model) {
+            for declared in describe::comments(&model, schema) {
                 let comment = kept::description(&declared, &present, given.as_ref());
                 sqlx::raw_sql(AssertSqlSafe(comment.on_view(schema, model.name)))
                     .execute(&mut *connection)
@@ -43,7 +43,7 @@ pub(crate) async fn show(
                     .map_err(failed())?;
             }
         }
-        for declared in describe::comments(&model) {
+        for declared in describe::comments(&model, sql::VIEW_SCHEMA) {
             let column = declared.column.map(|column| format!(".{column}"));
             names.push(format!("{}{}", model.name, column.unwrap_or_default()));
             texts.push(declared.text);

@@ -7,11 +7,12 @@ use domain::order::{OrderApproved, OrderCanceled, OrderPlaced};
 use event_log::accepted::read_accepted;
 use event_log::commit::Commit;
 use event_log::log::{EventLog, LogError};
+use kernel::Timestamp;
 use position::Partition;
 use projector::ColumnType::{Bigint, Date, Jsonb, Text, TextArray, Timestamptz};
 use projector::{
-    History, Json, Projection, Projector, RowsOf, Rules, Table, Value, add, key, latest, max, min,
-    set, tally,
+    History, Json, Operator, ParkedWish, Projection, Projector, RowsOf, Rules, Table, Value, add,
+    key, latest, max, min, set, tally,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -20,7 +21,7 @@ use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
 use tests::harness::stack::read_models;
 
-use super::{database, level, rows_of, shop_history, submit_all, until};
+use super::{Sample, database, level, rows_of, scalar, shop_history, submit_all, until};
 use crate::raw_log::edit;
 use crate::write_side::start;
 
@@ -115,14 +116,13 @@ struct Moment {
 }
 
 /// What the log accepted: partition, offset, position and time, in each partition's order.
-async fn accepted(log: &dyn EventLog) -> Vec<(Partition, u64, u64, String)> {
+async fn accepted(log: &dyn EventLog) -> Vec<(Partition, u64, u64, Timestamp)> {
     let mut found = Vec::new();
     for partition in (0..log.partition_count()).map(Partition) {
         let stop = read_accepted(log, partition, |record, position| {
             let (key, value) = (record.key.as_deref(), record.value.as_deref());
             let commit = Commit::read(key.unwrap(), value.unwrap()).unwrap();
-            let at = commit.recorded_at.to_string();
-            found.push((partition, record.offset.0, position.0, at));
+            found.push((partition, record.offset.0, position.0, commit.recorded_at));
             Ok::<(), LogError>(())
         });
         assert!(stop.await.unwrap().is_none());
@@ -137,7 +137,7 @@ async fn moments(log: &dyn EventLog, random: &mut StdRng, count: usize) -> Vec<M
     let mut moments = Vec::new();
     for number in 0..count {
         let is_time = number % 2 == 0;
-        let time = all[random.random_range(0..all.len())].3.clone();
+        let time = all[random.random_range(0..all.len())].3;
         let (mut ends, mut entries) = (Vec::new(), Vec::new());
         for partition in partitions.clone() {
             let own = || all.iter().filter(|one| one.0 == partition);
@@ -153,7 +153,7 @@ async fn moments(log: &dyn EventLog, random: &mut StdRng, count: usize) -> Vec<M
             }
         }
         let setting = match is_time {
-            true => time,
+            true => time.to_string(),
             false => format!("{{{}}}", entries.join(", ")),
         };
         moments.push(Moment { setting, ends });
@@ -273,4 +273,127 @@ async fn read_models_as_of_a_moment_are_what_a_replay_up_to_it_gives() {
     }
     let before = rows_as_of(&url, &["open_items"], "2000-01-01T00:00:00Z").await;
     assert_eq!(before, ["open_items\n"]);
+}
+
+#[tokio::test]
+async fn a_stream_that_was_parked_takes_its_place_in_the_past() {
+    let log = NewLog::make(Kind::Sqlite, 4).await;
+    let engine = start(&log).await;
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    let sample = |fails_at| -> Vec<Arc<dyn Projection>> {
+        vec![Arc::new(Sample {
+            name: "sample",
+            version: 1,
+            fails_at,
+        })]
+    };
+    submit_all(&engine, shop_history(3, 80)).await;
+    fold(&log.log, &url, &sample(Some("order-17"))).await;
+    let healthy = sample(None);
+    let mut operator = Operator::connect(&url, &healthy).await.unwrap();
+    let actor = projector::Actor {
+        name: "me",
+        reason: "a test",
+    };
+    let wish = operator.wish("sample", "main", "order-17", ParkedWish::Retry, actor);
+    wish.await.unwrap();
+    let projector = Projector::spawn(&log.log, &url, &healthy, 2).unwrap();
+    let parked = "SELECT count(*) FROM annals.parked";
+    until("it is taken up", async || {
+        scalar::<i64>(&url, parked).await == 0
+    })
+    .await;
+    projector.stop().await.unwrap();
+    let mut random = StdRng::seed_from_u64(5);
+    for moment in moments(&*log.log, &mut random, 8).await {
+        let folder = tempfile::tempdir().unwrap();
+        let cut = cut(&log, &moment, &folder).await;
+        let replayed = database(&postgres).await;
+        fold(&cut, &replayed, &healthy).await;
+        let expected = rows_of(&replayed, &["sample"]).await;
+        let found = rows_as_of(&url, &["sample"], &moment.setting).await;
+        assert_eq!(found, expected, "as of {}", moment.setting);
+    }
+}
+
+#[tokio::test]
+async fn a_coarse_history_shows_the_ends_of_its_intervals_and_keeps_less() {
+    let log = NewLog::make(Kind::Sqlite, 4).await;
+    let engine = start(&log).await;
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    let coarse = [open(History::Second)];
+    let projector = Projector::spawn(&log.log, &url, &coarse, 2).unwrap();
+    for lines in shop_history(9, 60).chunks(120) {
+        submit_all(&engine, lines.to_vec()).await;
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    }
+    until("it has caught up", async || {
+        level(&log, &url, &coarse).await
+    })
+    .await;
+    projector.stop().await.unwrap();
+    let full = database(&postgres).await;
+    fold(&log.log, &full, &[open(History::Full)]).await;
+    let views = ["open_items", "orders_by_size"];
+    let all = accepted(&*log.log).await;
+    let mut shown = 0;
+    for (.., time) in all.iter().step_by(all.len() / 9) {
+        let whole = History::Second.moment(*time).to_string();
+        let expected = rows_as_of(&full, &views, &whole).await;
+        let found = rows_as_of(&url, &views, &time.to_string()).await;
+        assert_eq!(found, expected, "as of {time}");
+        shown += usize::from(expected[0].len() > views[0].len() + 1);
+    }
+    assert!(shown > 2, "{shown}");
+    assert_eq!(
+        rows_as_of(&url, &views, "").await,
+        rows_of(&full, &views).await
+    );
+    let kept = "SELECT count(*) FROM projection.orders_by_size_v1_g1_history";
+    let (few, many) = (
+        scalar::<i64>(&url, kept).await,
+        scalar::<i64>(&full, kept).await,
+    );
+    assert!(few * 2 < many, "{few} of {many}");
+}
+
+#[tokio::test]
+async fn every_version_of_a_row_is_listed_with_its_time_and_the_commit_that_ended_it() {
+    let log = NewLog::make(Kind::Sqlite, 4).await;
+    let engine = start(&log).await;
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    submit_all(&engine, shop_history(13, 40)).await;
+    let all = all_models();
+    fold(&log.log, &url, &all).await;
+    for view in VIEWS {
+        // At its beginning each version is what the read model was then, and nothing is left out.
+        let columns = format!(
+            "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute \
+             WHERE attrelid = 'read.{view}'::regclass AND attnum > 0"
+        );
+        let columns: String = scalar(&url, &columns).await;
+        let times = format!(
+            "SELECT coalesce(array_agg(t::text), '{{}}') FROM (SELECT DISTINCT version_from AS t \
+             FROM read_history.{view} ORDER BY 1) AS t WHERE random() < 0.2"
+        );
+        let times: Vec<String> = scalar(&url, &times).await;
+        for time in times.iter().take(12) {
+            let listed = format!(
+                "SELECT coalesce(string_agg(r::text, E'\\n' ORDER BY r::text), '') FROM (\
+                 SELECT {columns} FROM read_history.{view} WHERE version_from <= '{time}' \
+                 AND (version_until IS NULL OR version_until > '{time}')) AS r"
+            );
+            let listed: String = scalar(&url, &listed).await;
+            let expected = rows_as_of(&url, &[view], time).await;
+            assert_eq!(format!("{view}\n{listed}"), expected[0], "at {time}");
+        }
+        let open = format!(
+            "SELECT count(*) FROM read_history.{view} \
+             WHERE (version_until IS NULL) <> (version_ended_position IS NULL)"
+        );
+        assert_eq!(scalar::<i64>(&url, &open).await, 0);
+    }
 }

@@ -58,7 +58,7 @@ fn with(tables: &'static [Table]) -> Vec<Arc<dyn Projection>> {
 const COLUMNS: &str = "SELECT coalesce(string_agg(regexp_replace(pg_get_indexdef(indexrelid), \
     '.*\\((.*)\\)', '\\1'), ' | ' ORDER BY pg_get_indexdef(indexrelid, 1, true), \
     pg_get_indexdef(indexrelid)), '') FROM pg_index \
-    JOIN pg_class AS t ON t.oid = indrelid WHERE t.relname LIKE 'placed_v%' \
+    JOIN pg_class AS t ON t.oid = indrelid WHERE t.relname LIKE 'placed_v%' AND t.relname NOT LIKE '%_history' \
     AND NOT indisprimary AND indisvalid";
 
 async fn until_columns(url: &str, expected: &str) {

@@ -144,7 +144,11 @@ async fn a_rebuild_keeps_what_users_built_or_names_it_beforehand() {
     let generations = "SELECT string_agg(generation || state, ',') FROM annals.generation";
     assert_eq!(scalar::<String>(&url, generations).await, "2live");
     let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'projection'";
-    assert_eq!(scalar::<i64>(&url, tables).await, 1);
+    assert_eq!(
+        scalar::<i64>(&url, tables).await,
+        2,
+        "the table and its versions"
+    );
 
     // Once it is gone, the view is made anew, with its rights and descriptions.
     execute(&url, "DROP SCHEMA bi CASCADE; DROP INDEX projection.mine").await;
@@ -245,15 +249,15 @@ async fn everything_in_the_database_is_described() {
         SELECT c.oid::regclass || coalesce('.' || a.attname, '') AS name \
         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
         LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 \
-        WHERE nspname IN ('read', 'projection', 'annals') AND relkind IN ('r', 'v') \
+        WHERE nspname IN ('read', 'read_as_of', 'read_history', 'projection', 'annals') AND relkind IN ('r', 'v') \
             AND relname <> 'migration' \
             AND coalesce(col_description(c.oid, a.attnum), '') = '' \
         UNION ALL SELECT c.oid::regclass::text FROM pg_class AS c \
         JOIN pg_namespace AS n ON n.oid = c.relnamespace \
-        WHERE nspname IN ('read', 'projection', 'annals') AND relkind IN ('r', 'v') \
+        WHERE nspname IN ('read', 'read_as_of', 'read_history', 'projection', 'annals') AND relkind IN ('r', 'v') \
             AND relname <> 'migration' AND obj_description(c.oid, 'pg_class') IS NULL \
         UNION ALL SELECT nspname FROM pg_namespace \
-        WHERE nspname IN ('read', 'projection', 'annals') \
+        WHERE nspname IN ('read', 'read_as_of', 'read_history', 'projection', 'annals') \
             AND obj_description(oid, 'pg_namespace') IS NULL) AS missing";
     assert_eq!(scalar::<String>(&url, missing).await, "");
     let about: String = scalar(
