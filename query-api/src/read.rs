@@ -15,7 +15,7 @@ use sqlx::postgres::PgRow;
 
 use super::answer::{Asker, Known};
 use super::as_of::PastPage;
-use super::asked::{Asked, Count};
+use super::asked::{Asked, Count, invalid};
 use super::cache::Kept;
 use super::cursor::Cursor;
 use super::format::{Format, write_header, write_line};
@@ -139,7 +139,14 @@ async fn page_of(
         format,
     };
     if let Some(moment) = &asked.as_of {
-        let rows = limit.unwrap_or(LIMIT_MAX);
+        let rows = limit.ok_or_else(|| {
+            let detail = format!(
+                "with as_of, {} comes in pages: give a limit of at most {LIMIT_MAX}, and follow the \
+                 Link; annals export writes all rows as of a moment",
+                format.name()
+            );
+            invalid("limit", detail)
+        })?;
         let asking = PastPage {
             asker: &asker,
             asked: &asked,

@@ -8,6 +8,7 @@ mod exports;
 mod kept;
 mod keys;
 mod parked;
+mod past;
 mod types;
 mod versions;
 mod waiting;
