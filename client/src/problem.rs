@@ -259,6 +259,8 @@ codes! {
     QueryUnindexed = "query_unindexed",
     /// The query took too long (503).
     QueryTooSlow = "query_too_slow",
+    /// Only the present rows of the read model are kept (409).
+    HistoryOff = "history_off",
     /// The row belongs to a stream that the read model has parked (503).
     Parked = "parked",
     /// Too many exports are under way (503).
