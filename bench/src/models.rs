@@ -5,7 +5,7 @@
 
 use domain::Order;
 use domain::order::OrderPlaced;
-use projector::{ColumnType, Rules, Table, Value, add, key, set, tally};
+use projector::{ColumnType, History, Rules, Table, Value, add, key, set, tally};
 
 /// The tables of [`orders`].
 pub const ORDERS: &[Table] = &[Table {
@@ -36,7 +36,9 @@ pub const CUSTOMERS: &[Table] = &[Table {
 /// One row for each order.
 #[must_use]
 pub fn orders() -> Rules {
-    Rules::new(ORDERS[0].name, 1, ORDERS).on::<Order, OrderPlaced>(|placed, event, changes| {
+    // The hand-written loops keep no history either.
+    let rules = Rules::new(ORDERS[0].name, 1, ORDERS).history(History::Off);
+    rules.on::<Order, OrderPlaced>(|placed, event, changes| {
         changes
             .row(&ORDERS[0], [Value::from(event.stream_id())])
             .put("customer", placed.customer.as_str())
@@ -49,7 +51,8 @@ pub fn orders() -> Rules {
 /// One row for each customer, with sums over their orders.
 #[must_use]
 pub fn customers() -> Rules {
-    Rules::new(CUSTOMERS[0].name, 1, CUSTOMERS).on::<Order, OrderPlaced>(|placed, _, changes| {
+    let rules = Rules::new(CUSTOMERS[0].name, 1, CUSTOMERS).history(History::Off);
+    rules.on::<Order, OrderPlaced>(|placed, _, changes| {
         changes
             .row(&CUSTOMERS[0], [Value::from(placed.customer.as_str())])
             .put("orders", 1_i64)
