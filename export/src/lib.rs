@@ -12,12 +12,14 @@ mod filter;
 mod journal;
 mod lines;
 mod manifest;
+mod models;
 mod output;
 mod parquet_file;
 mod run;
 mod source;
 mod stdout;
 mod typed;
+mod verify;
 
 pub use cell::{Column, Kind};
 pub use error::ExportError;
@@ -25,6 +27,8 @@ pub use filter::{FILTER_NAMES, Filter};
 pub use manifest::{
     EVENTS, FileEntry, Format, MANIFEST_NAME, Manifest, PartitionEntry, Program, Request,
 };
+pub use models::{ModelExport, export_model};
 pub use run::{EventsExport, Watch, export_events};
 pub use stdout::stream_events;
 pub use typed::Typed;
+pub use verify::{FileVerdict, Finding, Verified, verify};

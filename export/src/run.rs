@@ -29,8 +29,8 @@ use crate::source::{self, Read, head_at};
 use crate::typed::Typed;
 
 /// A file ends with the commit that reaches so many rows or bytes, before compression.
-const FILE_ROWS: u64 = 1_000_000;
-const FILE_BYTES: u64 = 1 << 30;
+pub(crate) const FILE_ROWS: u64 = 1_000_000;
+pub(crate) const FILE_BYTES: u64 = 1 << 30;
 
 /// How an export shows how far it is, and learns that it must stop.
 pub struct Watch<'w> {

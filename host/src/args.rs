@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::command::{log, parked, projections, schema, send, stream, verify_cluster};
+use crate::command::{export, log, parked, projections, schema, send, stream, verify_cluster};
 use crate::settings::{Flags, LogFormat, OutputFormat, Role, Standby};
 
 pub(crate) const ABOUT: &str =
@@ -194,6 +194,9 @@ pub enum Command {
     /// Show the state of a stream: its events folded
     #[command(after_help = stream::STATE_HELP)]
     State(stream::StateArgs),
+    /// Write events or read models into files for other programs, and hold them against the log
+    #[command(after_help = export::HELP)]
+    Export(export::ExportArgs),
     /// Create, show, verify, copy or dump a log
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -384,7 +387,8 @@ impl Cli {
             Command::Events(args) => args.server.add_to(&mut flags),
             Command::State(args) => args.server.add_to(&mut flags),
             Command::VerifyCluster(args) => args.add_to(&mut flags),
-            Command::Log(_)
+            Command::Export(_)
+            | Command::Log(_)
             | Command::Projections(_)
             | Command::Parked(_)
             | Command::Migrate

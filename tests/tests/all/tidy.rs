@@ -39,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("olist", &["client", "domain", "import", "kernel"]),
     ("embedded-postgres", &[]),
     ("cluster-trial", &["event-log", "kernel", "position"]),
+    ("export", &["event-log", "kernel", "position", "projector"]),
     // These run the unchanged engine in a simulated world.
     ("simulator", &["engine", "event-log", "kernel", "position"]),
     ("model", &["engine", "event-log", "kernel", "position"]),
@@ -56,6 +57,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "embedded-postgres",
             "engine",
             "event-log",
+            "export",
             "import",
             "kernel",
             "position",
@@ -148,7 +150,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that show read models and must not be able to write to the log.
-const READ_WING: [&str; 3] = ["projections", "query-api", "admin-api"];
+const READ_WING: [&str; 4] = ["projections", "query-api", "admin-api", "export"];
 /// What only the write side needs: its crates, and the library of the owner's store.
 const WRITE_WING: [&str; 3] = ["engine", "command-api", "fjall"];
 
@@ -174,6 +176,7 @@ const BELONGINGS: [Belongs; 5] = [
             "event-log/src/log/sqlite/",
             "projector/",
             "query-api/",
+            "export/",
             // Reads the checkpoints of any projection for an audit.
             "host/src/command/known.rs",
             "examples/lending/src/periods.rs",
