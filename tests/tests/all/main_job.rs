@@ -12,6 +12,8 @@ use tests::harness::postgres::Postgres;
 use tests::harness::stack::{NOW, Stack, read_models};
 use tests::olist::{self, Dirt, oracle};
 
+use crate::exporting;
+
 /// The lines of an import of a folder.
 fn lines(folder: &Path) -> Vec<String> {
     let contents = Contents::of_folder(folder).unwrap();
@@ -65,6 +67,9 @@ async fn import_equals_sql(kind: Kind, projector_tasks: usize, folder: &Path) {
             .unwrap();
     }
     assert_equal(&stack, "after a rebuild").await;
+    if kind == Kind::Sqlite {
+        exporting::amounts::equal_sql(&stack.log, &stack.postgres_url, &stack.pool).await;
+    }
     let log = stack.stop().await;
     let report = event_log::verify::verify(&*log.log, &crate::write_side::shop(), &[], |_, _| {})
         .await
