@@ -97,6 +97,20 @@ impl ExportError {
         }
     }
 
+    /// For `map_err`: a failure with a database file.
+    pub(crate) fn database(what: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |source| {
+            // SQLITE_FULL
+            let code = source.as_database_error().and_then(|error| error.code());
+            match code.as_deref() {
+                Some("13") => Self::Asked(format!(
+                    "could not {what}: the disk is full; make room and repeat the command"
+                )),
+                _ => Self::Postgres { what, source },
+            }
+        }
+    }
+
     pub(crate) fn postgres(what: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
         move |source| Self::Postgres { what, source }
     }

@@ -77,15 +77,6 @@ impl Filter {
         Ok(filter)
     }
 
-    /// Whether it asks only for tenants.
-    pub(crate) fn is_of_tenants_only(&self) -> bool {
-        let without = Self {
-            tenant: Vec::new(),
-            ..self.clone()
-        };
-        without == Self::default()
-    }
-
     /// Whether events of a commit may be wanted.
     pub(crate) fn takes_commit(&self, commit: &Commit) -> bool {
         let fits = |list: &[String], value: &str| list.is_empty() || is_among(list, value);
@@ -126,8 +117,7 @@ mod tests {
         };
         let filter = read(&["type=A", "type=B=C", "tenant=t"]).unwrap();
         assert_eq!(filter.event_type, ["A", "B=C"]);
-        assert!(!filter.is_of_tenants_only());
-        assert!(read(&["tenant=t"]).unwrap().is_of_tenants_only());
+        assert_eq!(filter.tenant, ["t"]);
         let error = read(&["kind=x"]).unwrap_err();
         assert!(
             error.contains("\"kind=x\"") && error.contains("correlation"),

@@ -13,6 +13,7 @@ mod journal;
 mod lines;
 mod manifest;
 mod models;
+mod ocel;
 mod output;
 mod parquet_file;
 mod run;
@@ -28,6 +29,7 @@ pub use manifest::{
     EVENTS, FileEntry, Format, MANIFEST_NAME, Manifest, PartitionEntry, Program, Request,
 };
 pub use models::{ModelExport, export_model};
+pub use ocel::{OcelCounts, OcelForm, export_ocel};
 pub use run::{EventsExport, Watch, export_events};
 pub use stdout::stream_events;
 pub use typed::Typed;

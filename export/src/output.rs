@@ -116,6 +116,12 @@ impl Part {
 }
 
 impl Whole {
+    /// Gives the file another name.
+    pub(crate) fn appear_as(mut self, path: &Path) -> Result<(), ExportError> {
+        self.path = path.to_owned();
+        self.appear()
+    }
+
     /// Gives the file its name.
     pub(crate) fn appear(self) -> Result<(), ExportError> {
         let renamed = fs::rename(&self.part, &self.path);

@@ -44,6 +44,30 @@ impl Typed {
     /// # Errors
     /// A message with the names that there are.
     pub fn of(registry: &Registry, name: &str) -> Result<Self, String> {
+        let found = Self::matching(registry, |category, event| {
+            name == category || name == event
+        });
+        found.map_err(|known| {
+            let categories = registry.categories();
+            format!(
+                "no type of event and no category is named {name:?}; there are the types {known}, \
+                 and the categories {categories}"
+            )
+        })
+    }
+
+    /// The columns of one type of event; none if it is not known.
+    pub(crate) fn of_event(registry: &Registry, category: &str, event: &str) -> Self {
+        let is_it = |one: &str, name: &str| (one, name) == (category, event);
+        Self::matching(registry, is_it)
+            .unwrap_or_else(|_| Self::made(registry, Vec::new(), Vec::new()))
+    }
+
+    /// The columns of the events that match by category and type; else the types that there are.
+    fn matching(
+        registry: &Registry,
+        is_wanted: impl Fn(&str, &str) -> bool,
+    ) -> Result<Self, String> {
         let mut generator = Registry::schema_generator("/$defs");
         let mut wanted = Vec::new();
         let mut known = Vec::new();
@@ -51,18 +75,13 @@ impl Typed {
             let category = aggregate.category();
             for event in aggregate.event_types(&mut generator) {
                 known.push(event.name);
-                if name == category || name == event.name {
+                if is_wanted(category, event.name) {
                     wanted.push((category, event.name, event.schema));
                 }
             }
         }
         if wanted.is_empty() {
-            let known = known.join(", ");
-            let categories = registry.categories();
-            return Err(format!(
-                "no type of event and no category is named {name:?}; there are the types {known}, \
-                 and the categories {categories}"
-            ));
+            return Err(known.join(", "));
         }
         let definitions = definitions_of(generator);
         let definitions: BTreeMap<String, Value> = definitions
@@ -110,6 +129,11 @@ impl Typed {
             paths,
             types,
         }
+    }
+
+    /// Where the value of each column stands in the data.
+    pub(crate) fn paths(&self) -> &[Vec<String>] {
+        &self.paths
     }
 
     pub(crate) fn columns(&self) -> &[Column] {

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use export::{
-    EVENTS, EventsExport, ExportError, Filter, Finding, Format, Manifest, ModelExport, Program,
-    Request, Typed, Verified, Watch, export_events, export_model, stream_events, verify,
+    EVENTS, EventsExport, ExportError, Filter, Finding, Format, Manifest, ModelExport, OcelForm,
+    Program, Request, Typed, Verified, Watch, export_events, export_model, export_ocel,
+    stream_events, verify,
 };
 use kernel::Timestamp;
 use projector::{Model, Projection, models_of};
@@ -46,6 +47,16 @@ Examples:
   annals export events --format parquet --after events/ --out events-since/
   annals export events --format ndjson --where category=order --out - | jq .data
   annals export daily_sales --format csv --out sales/";
+
+const OCEL_HELP: &str = "\
+An object-centric event log (OCEL 2.0) names with each event the objects that it is about. Each stream
+is an object. Which other objects an event names, and which attributes of an object it sets, is
+declared with the rules (Decider::OBJECTS). The time of an event is its business time. The file is made
+at once: after an interruption, the command begins anew.
+
+Examples:
+  annals export ocel --format json --out shop.json
+  annals export ocel --format sqlite --where category=order --out orders.sqlite";
 
 const VERIFY_HELP: &str = "\
 Compares the bytes of each file with the manifest, and each row of events with the log: nothing may be
@@ -99,6 +110,34 @@ pub enum ExportCommand {
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
+    /// Write an object-centric event log (OCEL 2.0), for process mining
+    #[command(after_help = OCEL_HELP)]
+    Ocel {
+        /// The form of the file
+        #[arg(long, value_name = "FORMAT")]
+        format: OcelFormat,
+        /// The file
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Only events that were recorded at this time or later, such as 2026-03-01T00:00:00Z
+        #[arg(long, value_name = "TIME")]
+        from: Option<Timestamp>,
+        /// Only events that were recorded before this time
+        #[arg(long, value_name = "TIME")]
+        to: Option<Timestamp>,
+        /// Only events with this value, as NAME=VALUE; may be repeated
+        #[arg(long = "where", value_name = "CONDITION")]
+        conditions: Vec<String>,
+    },
+}
+
+/// The forms of an object-centric event log.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum OcelFormat {
+    /// One JSON document
+    Json,
+    /// An SQLite database
+    Sqlite,
 }
 
 /// The formats of files.
@@ -128,8 +167,31 @@ pub(super) async fn run(
     settings: &Settings,
     args: ExportArgs,
 ) -> Result<Exit, Failure> {
-    if let Some(ExportCommand::Verify { folder }) = &args.command {
-        return verified(domain, settings, folder).await;
+    match &args.command {
+        Some(ExportCommand::Verify { folder }) => return verified(domain, settings, folder).await,
+        Some(ExportCommand::Ocel {
+            format,
+            out,
+            from,
+            to,
+            conditions,
+        }) => {
+            let request = Request {
+                what: EVENTS.to_owned(),
+                // Not used: the form of the file is OCEL's own.
+                format: Format::Ndjson,
+                from: *from,
+                to: *to,
+                filter: Filter::read(conditions).map_err(|why| usage(&why))?,
+                columns_of: None,
+            };
+            let form = match format {
+                OcelFormat::Json => OcelForm::Json,
+                OcelFormat::Sqlite => OcelForm::Sqlite,
+            };
+            return ocel(domain, settings, &request, form, out).await;
+        }
+        None => {}
     }
     let request = request(&args)?;
     let out = args.out.clone().unwrap_or_default();
@@ -193,6 +255,42 @@ fn request(args: &ExportArgs) -> Result<Request, Failure> {
         filter: Filter::read(&args.conditions).map_err(|why| usage(&why))?,
         columns_of: args.columns_of.clone(),
     })
+}
+
+async fn ocel(
+    domain: &Domain,
+    settings: &Settings,
+    request: &Request,
+    form: OcelForm,
+    out: &Path,
+) -> Result<Exit, Failure> {
+    let stop = Stop::listen(HangUp::Ends)?;
+    let log = open_log(settings).await?;
+    let mut progress = Progress::start("exporting events");
+    let mut watch = Watch {
+        progress: &mut |done, total| progress.set(done, total),
+        is_stopped: &|| stop.is_asked(),
+    };
+    let made = export_ocel(log, &domain.registry, request, form, out, &mut watch).await;
+    let counts = made.map_err(|error| match error {
+        ExportError::Stopped => Failure::new(
+            Exit::Partial,
+            "stopped before the end; the same command begins anew",
+        ),
+        error => failure(error),
+    })?;
+    progress.finish(&format!(
+        "{} events with {} relations to {} objects",
+        counts.events, counts.relations, counts.objects
+    ));
+    if settings.output != OutputFormat::Table || !io::stdout().is_terminal() {
+        output::record(
+            settings.output,
+            &["events", "objects", "relations"],
+            &counts,
+        )?;
+    }
+    Ok(Exit::Done)
 }
 
 async fn to_stdout(
