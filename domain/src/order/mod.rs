@@ -48,7 +48,7 @@ impl Decider for Order {
         ),
         objects_of(
             "OrderReviewed",
-            &[relates("review", "review", "reviewed by")],
+            &[relates("review", "review", "has review")],
             &[sets("score", "score")],
         ),
     ];

@@ -3,6 +3,7 @@
 
 pub(crate) mod amounts;
 mod models;
+mod ocel;
 mod resumed;
 mod tampered;
 

@@ -14,7 +14,6 @@ const ARROWS: &[(&str, &[&str])] = &[
     // The checker judges the engine, so it uses no code of the engine.
     ("checker", &[]),
     ("domain", &["kernel"]),
-    // What doors and projectors tell OpenTelemetry.
     ("spans", &[]),
     ("door", &["kernel", "spans"]),
     ("event-log", &["kernel", "position"]),
@@ -30,12 +29,11 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["door", "event-log", "kernel", "position", "projector"],
     ),
     ("admin-api", &["door", "event-log", "kernel", "projector"]),
-    // Pages for people. It asks the routes of its node, and knows neither wing.
+    // Pages for people; it knows neither wing.
     ("console", &["door", "kernel"]),
     // A library for any program: it links neither the log nor a door.
     ("client", &["kernel", "position"]),
     ("import", &["client", "kernel", "position"]),
-    // The shop's real data.
     ("olist", &["client", "domain", "import", "kernel"]),
     ("embedded-postgres", &[]),
     ("cluster-trial", &["event-log", "kernel", "position"]),
@@ -132,7 +130,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tests",
         ],
     ),
-    // Counts the instructions of the hot paths.
     (
         "guards",
         &[
