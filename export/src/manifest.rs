@@ -18,8 +18,9 @@ use crate::cell::Column;
 use crate::error::ExportError;
 use crate::filter::Filter;
 
-/// The manifest's name in the folder of the export.
-pub const MANIFEST_NAME: &str = "manifest.json";
+/// The manifest's name in the folder of the export. Readers of a folder of Parquet files, such as pandas
+/// and Spark, pass over names that begin with `_`.
+pub const MANIFEST_NAME: &str = "_manifest.json";
 /// What is exported if it is no read model.
 pub const EVENTS: &str = "events";
 /// The number of this form of manifest and files.

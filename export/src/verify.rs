@@ -229,7 +229,7 @@ fn strangers(folder: &Path, manifest: &Manifest) -> Result<Vec<Finding>, ExportE
             let relative = path.strip_prefix(folder).unwrap_or(&path);
             let relative = relative.to_string_lossy().replace('\\', "/");
             let is_named = manifest.files.iter().any(|file| file.path == relative);
-            if !is_named && !name.starts_with('.') && relative != MANIFEST_NAME {
+            if !is_named && !name.starts_with(['.', '_']) {
                 findings.push(Finding::of_file(&relative, "is no file of this export"));
             }
         }

@@ -34,7 +34,7 @@ folder for each day on which they were recorded (recorded_day=2026-03-01). A fil
 name only when it is whole.
 
 If the command is interrupted, repeat it: it goes on where it stopped, and the files are the same as
-without the interruption. When all is written, the folder has manifest.json, which says what was
+without the interruption. When all is written, the folder has _manifest.json, which says what was
 asked, up to which places of the log, and the digest of each file. annals export verify holds the
 folder against the log.
 

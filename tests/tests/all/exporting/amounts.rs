@@ -1,6 +1,7 @@
 //! Parquet, read by DuckDB, Polars and pandas, gives the amounts that independent SQL computes from the
 //! raw files of the shop's orders.
 
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -9,7 +10,7 @@ use tests::harness::logs::NewLog;
 
 use super::{exported, findings};
 use crate::cli::program::{assert_exit, stdout};
-use crate::querying::users_tools;
+use crate::querying::{blocks, users_tools};
 
 /// Prints what the files of an export add up to, as one JSON document.
 const SCRIPT: &str = r#"
@@ -65,13 +66,29 @@ pub(crate) async fn equal_sql(log: &NewLog, url: &str, pool: &PgPool) {
     ];
     run(&[&["events"], &captured[..]].concat(), "captured");
     run(&["daily_sales", "--postgres", url], "daily_sales");
-    let output = Command::new(users_tools().join("bin/python"))
-        .args(["-c", SCRIPT])
-        .current_dir(log.folder.path())
-        .output()
-        .unwrap();
-    assert_exit(&output, 0);
-    let read: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    run(&["events"], "events");
+    let python = |script: &str| {
+        let output = Command::new(users_tools().join("bin/python"))
+            .args(["-c", script])
+            .current_dir(log.folder.path())
+            .output()
+            .unwrap();
+        assert_exit(&output, 0);
+        stdout(&output)
+    };
+    // The recipes of the page work as they stand.
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/exporting.md");
+    let recipes = blocks(&std::fs::read_to_string(page).unwrap());
+    let recipes: Vec<_> = recipes
+        .iter()
+        .filter(|(language, _)| language == "python")
+        .collect();
+    assert_eq!(recipes.len(), 3);
+    for (_, recipe) in recipes {
+        let said = python(recipe);
+        assert!(said.contains("OrderPlaced"), "{recipe}\n{said}");
+    }
+    let read: Value = serde_json::from_str(&python(SCRIPT)).unwrap();
     let columns = "day, currency, orders, items, items_minor, freight_minor";
     let expected = json_of(pool, columns, "daily_sales").await;
     assert!(

@@ -35,14 +35,14 @@ async fn each_read_model_is_exported_as_of_one_place() {
             assert_exit(&run(&["verify", &out]), 0);
         }
     }
-    let manifest = folder.path().join("order_summary-ndjson/manifest.json");
+    let manifest = folder.path().join("order_summary-ndjson/_manifest.json");
     let manifest = std::fs::read_to_string(manifest).unwrap();
     let manifest: Value = serde_json::from_str(&manifest).unwrap();
     let places = manifest["partitions"].as_array().unwrap();
     assert!(!places.is_empty());
     assert!(places.iter().all(|place| place["to"]["head"].is_string()));
     // A changed place of the log is found.
-    let path = folder.path().join("order_summary-ndjson/manifest.json");
+    let path = folder.path().join("order_summary-ndjson/_manifest.json");
     let head = places[0]["to"]["head"].as_str().unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replace(head, &"0".repeat(64))).unwrap();

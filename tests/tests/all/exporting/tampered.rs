@@ -20,7 +20,7 @@ fn first_file(folder: &Path) -> PathBuf {
 }
 
 fn change_manifest(folder: &Path, change: impl FnOnce(&mut Value)) {
-    let path = folder.join("manifest.json");
+    let path = folder.join("_manifest.json");
     let mut manifest: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     change(&mut manifest);
     fs::write(path, manifest.to_string()).unwrap();
@@ -67,7 +67,7 @@ async fn a_changed_file_is_found_with_its_first_changed_row() {
     assert!(
         found
             .iter()
-            .any(|one| one.contains("manifest.json was changed")),
+            .any(|one| one.contains("_manifest.json was changed")),
         "{found:?}"
     );
     assert!(
@@ -137,14 +137,14 @@ async fn a_file_that_is_gone_or_added_and_a_changed_manifest_are_found() {
     assert_eq!(findings(&log, "events", 0), [""; 0]);
 
     // A file and its entry are taken away together.
-    let text = fs::read_to_string(folder.join("manifest.json")).unwrap();
+    let text = fs::read_to_string(folder.join("_manifest.json")).unwrap();
     change_manifest(&folder, |manifest| {
         manifest["files"].as_array_mut().unwrap().remove(0);
     });
     fs::remove_file(folder.join(&file)).unwrap();
     let found = findings(&log, "events", 1);
     for part in [
-        "manifest.json was changed",
+        "_manifest.json was changed",
         "not the sums",
         "no file has the event of",
     ] {
@@ -154,7 +154,7 @@ async fn a_file_that_is_gone_or_added_and_a_changed_manifest_are_found() {
         );
     }
     fs::write(folder.join(&file), &bytes).unwrap();
-    fs::write(folder.join("manifest.json"), &text).unwrap();
+    fs::write(folder.join("_manifest.json"), &text).unwrap();
 
     let head = "0".repeat(64);
     change_manifest(&folder, |manifest| {
@@ -165,7 +165,7 @@ async fn a_file_that_is_gone_or_added_and_a_changed_manifest_are_found() {
         found.iter().any(|one| one.contains("the chain's head is")),
         "{found:?}"
     );
-    fs::write(folder.join("manifest.json"), &text).unwrap();
+    fs::write(folder.join("_manifest.json"), &text).unwrap();
     change_manifest(&folder, |manifest| {
         manifest["files"][0]["path"] = "../log.db".into()
     });
