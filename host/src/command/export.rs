@@ -35,8 +35,8 @@ name only when it is whole.
 
 If the command is interrupted, repeat it: it goes on where it stopped, and the files are the same as
 without the interruption. When all is written, the folder has _manifest.json, which says what was
-asked, up to which places of the log, and the digest of each file. annals export verify holds the
-folder against the log.
+asked, up to which places of the log, and the digest of each file. To hold the folder against the log,
+use annals export verify.
 
 Conditions (--where) on the same name are alternatives; the names are category, type, stream, tenant,
 actor, correlation and command. A read model takes only tenant.
@@ -62,7 +62,7 @@ const VERIFY_HELP: &str = "\
 Compares the bytes of each file with the manifest, and each row of events with the log: nothing may be
 left out, added or changed. What differs is named with its file, partition and position, and the
 command ends with code 1; with code 5 if the log is damaged. The rows of a read model are not
-compared with the log: annals projections verify does that.
+compared with the log; for that, see annals projections verify.
 
 Example:
   annals export verify events/ --log sqlite:.annals/log.db";
