@@ -77,6 +77,9 @@ pub struct Request {
     /// Only these events.
     #[serde(default, rename = "where")]
     pub filter: Filter,
+    /// For a read model: as of this moment of recorded time, not as it is now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<Timestamp>,
     /// The type of event, or the category, whose data has columns of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns_of: Option<String>,

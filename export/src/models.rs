@@ -2,8 +2,8 @@
 //!
 //! Invariants: the rows are of one snapshot, and the manifest says at which places of the log they
 //! stand. The rows have a total order, so that the same rows give the same bytes. Memory is bounded:
-//! Postgres sends on only as the rows are written. Deliberately absent: the rows as of an earlier
-//! moment; they would be read from another schema than [`SCHEMA`] in the same way.
+//! Postgres sends on only as the rows are written. Rows as of an earlier moment are read from the views
+//! that show them. Deliberately absent: how those views know them.
 
 use std::path::Path;
 
@@ -26,6 +26,8 @@ use crate::run::{FILE_BYTES, FILE_ROWS, RowsFile, Watch, differs, finish, is_the
 
 /// The schema with the views of the read models.
 const SCHEMA: &str = "read";
+/// The schema with their views as of the moment in the setting `annals.as_of`.
+const AS_OF_SCHEMA: &str = "read_as_of";
 /// How many rows are written between two looks at the watch.
 const ROWS_PER_LOOK: u64 = 1_024;
 
@@ -116,14 +118,28 @@ impl Snapshot {
     ) -> Result<Self, ExportError> {
         let failed = || ExportError::postgres("read the version of the read model");
         // The view is locked before the snapshot is taken, so that a rebuild cannot replace it between.
-        let view = view_of(export.model);
+        let view = view_of(export.model, &export.request);
+        // A timestamp's text has digits, dashes, colons, a point, T and Z only.
+        let moment = export.request.as_of;
+        let moment = moment.map_or_else(String::new, |at| format!("; SET annals.as_of = '{at}'"));
         let begin = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE {view} IN ACCESS SHARE MODE"
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+             LOCK TABLE {view} IN ACCESS SHARE MODE{moment}"
         );
         let begun = sqlx::raw_sql(AssertSqlSafe(begin))
             .execute(&mut *connection)
             .await;
-        begun.map_err(failed())?;
+        begun.map_err(
+            |error| match error.as_database_error().and_then(|it| it.code()) {
+                Some(code) if code == "42P01" && export.request.as_of.is_some() => {
+                    ExportError::Asked(format!(
+                        "the read model {} keeps no history: it can be exported only as it is now",
+                        export.model.name
+                    ))
+                }
+                _ => failed()(error),
+            },
+        )?;
         let names = [export.projection];
         let versions = rows_versions(&mut *connection, &names)
             .await
@@ -185,8 +201,12 @@ fn place_of(row: &PgRow) -> Result<PartitionEntry, sqlx::Error> {
     })
 }
 
-fn view_of(model: &Model) -> String {
-    format!("{SCHEMA}.{}", quoted(model.name))
+fn view_of(model: &Model, request: &Request) -> String {
+    let schema = match request.as_of {
+        Some(_) => AS_OF_SCHEMA,
+        None => SCHEMA,
+    };
+    format!("{schema}.{}", quoted(model.name))
 }
 
 /// The columns of a read model, the tenant first.
@@ -233,7 +253,7 @@ fn statement(model: &Model, request: &Request) -> String {
         true => "",
         false => " WHERE tenant = ANY($1)",
     };
-    let view = view_of(model);
+    let view = view_of(model, request);
     format!("SELECT tenant, {columns} FROM {view}{tenants} ORDER BY {order}")
 }
 

@@ -46,7 +46,8 @@ Examples:
   annals export events --format parquet --where type=OrderPlaced --columns-of OrderPlaced --out placed/
   annals export events --format parquet --after events/ --out events-since/
   annals export events --format ndjson --where category=order --out - | jq .data
-  annals export daily_sales --format csv --out sales/";
+  annals export daily_sales --format csv --out sales/
+  annals export daily_sales --format csv --as-of 2026-03-01T00:00:00Z --out sales-in-march/";
 
 const OCEL_HELP: &str = "\
 An object-centric event log (OCEL 2.0) names with each event the objects that it is about. Each stream
@@ -95,6 +96,9 @@ pub struct ExportArgs {
     /// Give the data of this type of event, or of the events of this category, columns of its own
     #[arg(long, value_name = "TYPE")]
     columns_of: Option<String>,
+    /// Export a read model as of this moment of recorded time
+    #[arg(long, value_name = "TIME")]
+    as_of: Option<Timestamp>,
     /// Begin where the export in this folder ended
     #[arg(long, value_name = "DIR")]
     after: Option<PathBuf>,
@@ -183,6 +187,7 @@ pub(super) async fn run(
                 from: *from,
                 to: *to,
                 filter: Filter::read(conditions).map_err(|why| usage(&why))?,
+                as_of: None,
                 columns_of: None,
             };
             let form = match format {
@@ -206,6 +211,11 @@ pub(super) async fn run(
     }
     if request.what != EVENTS {
         return model(domain, settings, &args, request, &out).await;
+    }
+    if request.as_of.is_some() {
+        return Err(usage(
+            "--as-of is for read models; for events there is --to",
+        ));
     }
     let typed = match &request.columns_of {
         Some(name) => Some(Typed::of(&domain.registry, name).map_err(|why| usage(&why))?),
@@ -253,6 +263,7 @@ fn request(args: &ExportArgs) -> Result<Request, Failure> {
         from: args.from,
         to: args.to,
         filter: Filter::read(&args.conditions).map_err(|why| usage(&why))?,
+        as_of: args.as_of,
         columns_of: args.columns_of.clone(),
     })
 }
@@ -348,7 +359,7 @@ async fn model(
     };
     if tenants_only != request || args.after.is_some() {
         return Err(usage(
-            "a read model is exported as it is now: --from, --to, --columns-of, --after and other \
+            "a read model is exported as of one moment: --from, --to, --columns-of, --after and other \
              conditions than tenant are for events",
         ));
     }

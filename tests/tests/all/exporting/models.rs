@@ -49,6 +49,28 @@ async fn each_read_model_is_exported_as_of_one_place() {
     let found = run(&["verify", "order_summary-ndjson"]);
     assert_exit(&found, 1);
     assert!(stdout(&found).contains("the chain's head is"), "{found:?}");
+    // As of now it has the live rows, as of long ago none.
+    let rows = |moment: &str, out: &str| {
+        let output = run(&[
+            "payment_mix",
+            "--format",
+            "csv",
+            "--as-of",
+            moment,
+            "--out",
+            out,
+        ]);
+        assert_exit(&output, 0);
+        let made: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        made["rows"].as_u64().unwrap()
+    };
+    assert_eq!(rows("2000-01-01T00:00:00Z", "before"), 0);
+    assert!(rows("9999-01-01T00:00:00Z", "after") > 0);
+    let read = |out: &str| {
+        let file = format!("{out}/payment_mix-000001.csv");
+        std::fs::read(folder.path().join(file)).unwrap()
+    };
+    assert!(read("after") == read("payment_mix-csv"));
     let refused = run(&[
         "payment_mix",
         "--format",
