@@ -57,6 +57,9 @@ async fn import_equals_sql(kind: Kind, projector_tasks: usize, folder: &Path) {
         "a second import has the same answers"
     );
     assert_equal(&stack, "after a second import").await;
+    if kind == Kind::Sqlite {
+        exporting::amounts::equal_sql(&stack.log, &stack.postgres_url, &stack.pool).await;
+    }
     let models = read_models();
     for model in &models {
         let quiet = Box::new(|_| {});
@@ -67,9 +70,6 @@ async fn import_equals_sql(kind: Kind, projector_tasks: usize, folder: &Path) {
             .unwrap();
     }
     assert_equal(&stack, "after a rebuild").await;
-    if kind == Kind::Sqlite {
-        exporting::amounts::equal_sql(&stack.log, &stack.postgres_url, &stack.pool).await;
-    }
     let log = stack.stop().await;
     let report = event_log::verify::verify(&*log.log, &crate::write_side::shop(), &[], |_, _| {})
         .await
