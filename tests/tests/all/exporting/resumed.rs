@@ -12,6 +12,7 @@ use position::Partition;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::Value;
+use tests::harness::disk::SmallDisk;
 
 use super::{export, exported, files, findings, shop};
 use crate::cli::program::{Server, annals, assert_exit, call, folder, stderr, stdout};
@@ -65,6 +66,34 @@ async fn an_export_killed_at_any_moment_goes_on_to_the_same_files() {
         "{again:?}"
     );
     assert!(files(&root.join("killed")) == files(&root.join("whole")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_told_with_what_is_missing_and_gone_on_with_when_there_is_room() {
+    let log = shop(400).await;
+    let root = log.folder.path();
+    fs::create_dir(root.join("small")).unwrap();
+    let _disk = SmallDisk::mount(&root.join("small"), 4).unwrap();
+    let events = ["events", "--format", "csv", "--out"];
+    let whole = exported(&log, &[&events[..], &["whole"]].concat());
+    // Room for half of it.
+    let room = usize::try_from(whole["bytes"].as_u64().unwrap() / 2).unwrap();
+    let ballast = root.join("small/ballast");
+    fs::write(&ballast, vec![0; (4 << 20) - room]).unwrap();
+    let into = [&events[..], &["small/out"]].concat();
+    let full = export(&log, &into).output().unwrap();
+    assert_exit(&full, 1);
+    let said = stderr(&full);
+    for part in [
+        "is full",
+        "bytes more are needed",
+        "repeat the same command",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    fs::remove_file(&ballast).unwrap();
+    exported(&log, &into);
+    assert!(files(&root.join("small/out")) == files(&root.join("whole")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
