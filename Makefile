@@ -1,7 +1,7 @@
 # Thin on purpose: each line is a command that one can type. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench peers guards model simulate faults read-faults attacks clients changes release setup
+.PHONY: help demo test lint bench peers guards model simulate faults read-faults attacks ocel clients changes release setup
 
 # Where the tools are that ops/setup brought; cargo too, if it has just been installed.
 WITH_TOOLS = eval "$$(ops/setup --print-env)" &&
@@ -87,6 +87,14 @@ attacks: ## do to a node what hostile clients do, and see what others notice
 	ops/setup
 	$(WITH_TOOLS) cargo build --release -p tests --bins
 	$(WITH_TOOLS) target/release/attacks $(ATTACKS)
+
+# pm4py and what it needs take 550 MB, so they are no part of `make test`.
+ocel: ## load object-centric event logs in pm4py
+	ops/setup
+	$(WITH_TOOLS) test -x target/pm4py/bin/python || python3 -m venv target/pm4py
+	target/pm4py/bin/python -m pip install --quiet --disable-pip-version-check pm4py==2.7.23.11
+	$(WITH_TOOLS) ANNALS_PM4PY="$$PWD/target/pm4py/bin/python" \
+	  cargo test -p tests --test all -- exporting::ocel --nocapture
 
 # CLIENTS names generators, as in CLIENTS='java go'. Needs registries: what the clients are made of is fetched.
 clients: ## make clients with all generators of docs/clients.md, and drive a node with each

@@ -34,10 +34,11 @@ pub mod testing {
     pub use projector::testing::{History, history};
 }
 pub use kernel::{
-    Actor, ActorKind, Category, CausationId, CommandId, Context, CorrelationId, Decider, Message,
-    MessageType, NameError, Payload, Rejection, RejectionType, ShapeError, StreamName, TenantId,
-    Timestamp, TimestampError, TypeName, decode_json, deserialize_text, messages, registry,
-    rejections, schemars, serde, serde_json,
+    Actor, ActorKind, Category, CausationId, CommandId, Context, CorrelationId, Decider,
+    EventObjects, Message, MessageType, NameError, Payload, Rejection, RejectionType, Relates,
+    Sets, ShapeError, StreamName, TenantId, Timestamp, TimestampError, TypeName, decode_json,
+    deserialize_text, messages, objects_of, registry, rejections, relates, schemars, serde,
+    serde_json, sets,
 };
 
 /// Read models: tables declared once, and what events contribute to their rows.

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::command::{log, parked, projections, read, schema, send, stream, verify_cluster};
+use crate::command::{
+    export, log, parked, projections, read, schema, send, stream, verify_cluster,
+};
 use crate::settings::{Flags, LogFormat, OutputFormat, Role, Standby};
 
 pub(crate) const ABOUT: &str =
@@ -197,6 +199,9 @@ pub enum Command {
     /// Show rows of a read model, as they are or as they were
     #[command(after_help = read::HELP)]
     Read(read::ReadArgs),
+    /// Write events or read models into files for other programs, and hold them against the log
+    #[command(after_help = export::HELP)]
+    Export(export::ExportArgs),
     /// Create, show, verify, copy or dump a log
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -388,7 +393,8 @@ impl Cli {
             Command::State(args) => args.server.add_to(&mut flags),
             Command::Read(args) => args.server.add_to(&mut flags),
             Command::VerifyCluster(args) => args.add_to(&mut flags),
-            Command::Log(_)
+            Command::Export(_)
+            | Command::Log(_)
             | Command::Projections(_)
             | Command::Parked(_)
             | Command::Migrate

@@ -6,7 +6,7 @@ use schemars::{Schema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Context, Message, Rejection, Timestamp};
+use crate::{Context, EventObjects, Message, Rejection, Timestamp};
 
 /// An aggregate as a pure triple: an initial state (`State::default()`), a decision, an evolution.
 ///
@@ -20,6 +20,9 @@ pub trait Decider: 'static {
     /// The version of [`Decider::evolve`] and of the state's form. Raise it when the same events fold to
     /// another state: local states of another version are folded anew from the log.
     const RULES_VERSION: u32 = 1;
+    /// Which objects its events are about beside their own stream, for process mining. By default none
+    /// is declared. It may be changed at any time.
+    const OBJECTS: &'static [EventObjects] = &[];
     /// What decisions are based on. Its serialised form is kept only in disposable checkpoints.
     type State: Default + Clone + Serialize + DeserializeOwned + Send + Sync + 'static;
     /// The requests that the aggregate decides on.

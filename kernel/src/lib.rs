@@ -13,6 +13,7 @@ pub mod escape;
 mod explained;
 mod message;
 mod name;
+mod objects;
 pub mod registry;
 mod rejection;
 #[cfg(feature = "testing")]
@@ -28,6 +29,7 @@ pub use message::{Message, MessageType, Payload, ShapeError, decode_json};
 pub use name::{
     Category, CausationId, CommandId, CorrelationId, NameError, StreamName, TenantId, TypeName,
 };
+pub use objects::{EventObjects, Relates, Sets, objects_of, relates, sets};
 pub use rejection::{RecordedRejection, Rejection, RejectionType};
 pub use text::deserialize_text;
 pub use timestamp::{Timestamp, TimestampError};

@@ -19,8 +19,8 @@ use crate::schemars::generate::SchemaSettings;
 use crate::schemars::transform::{RecursiveTransform, Transform};
 use crate::schemars::{Schema, SchemaGenerator};
 use crate::{
-    Context, Decider, Message, MessageType, RecordedRejection, Rejection, RejectionType,
-    ShapeError, Timestamp, TypeName, canonical_json,
+    Context, Decider, EventObjects, Message, MessageType, RecordedRejection, Rejection,
+    RejectionType, ShapeError, Timestamp, TypeName, canonical_json,
 };
 
 pub use self::guarded::RuleError;
@@ -96,6 +96,8 @@ pub trait Aggregate: Send + Sync + 'static {
     fn category(&self) -> &'static str;
     /// The version of its rules: [`Decider::RULES_VERSION`].
     fn rules_version(&self) -> u32;
+    /// Which objects its events are about: [`Decider::OBJECTS`].
+    fn objects(&self) -> &'static [EventObjects];
     /// The routing key of one of its streams.
     ///
     /// # Errors
@@ -337,6 +339,10 @@ impl<D: Decider> Aggregate for Erased<D> {
 
     fn rules_version(&self) -> u32 {
         D::RULES_VERSION
+    }
+
+    fn objects(&self) -> &'static [EventObjects] {
+        D::OBJECTS
     }
 
     fn routing_key<'a>(&self, stream: &'a str) -> Result<&'a str, RuleError> {

@@ -32,4 +32,5 @@ pub(crate) mod stops;
 pub(crate) mod switch;
 pub(crate) mod trial;
 pub(crate) mod upsert;
+pub(crate) mod views;
 pub(crate) mod write;

@@ -8,7 +8,7 @@ mod event;
 mod rejection;
 mod state;
 
-use kernel::{Context, Decider, Timestamp};
+use kernel::{Context, Decider, EventObjects, Timestamp, objects_of, sets};
 use schemars::{Schema, SchemaGenerator};
 
 pub use command::{Command, CorrectAddress, RegisterCustomer};
@@ -22,6 +22,18 @@ pub struct Customer;
 
 impl Decider for Customer {
     const CATEGORY: &'static str = "customer";
+    const OBJECTS: &'static [EventObjects] = &[
+        objects_of(
+            "CustomerRegistered",
+            &[],
+            &[sets("city", "city"), sets("state", "state")],
+        ),
+        objects_of(
+            "AddressCorrected",
+            &[],
+            &[sets("city", "city"), sets("state", "state")],
+        ),
+    ];
     type State = State;
     type Command = Command;
     type Event = Event;

@@ -11,7 +11,7 @@ mod event;
 mod rejection;
 mod state;
 
-use kernel::{Context, Decider, Timestamp};
+use kernel::{Context, Decider, EventObjects, Timestamp, objects_of, relates, sets};
 use schemars::{Schema, SchemaGenerator};
 
 pub use command::{
@@ -31,6 +31,27 @@ pub struct Order;
 
 impl Decider for Order {
     const CATEGORY: &'static str = "order";
+    const OBJECTS: &'static [EventObjects] = &[
+        objects_of(
+            "OrderPlaced",
+            &[
+                relates("customer", "customer", "placed by"),
+                relates("items/*/product", "product", "contains"),
+                relates("items/*/seller", "seller", "sold by"),
+            ],
+            &[
+                sets("currency", "currency"),
+                sets("items_minor", "items_minor"),
+                sets("freight_minor", "freight_minor"),
+                sets("estimated_delivery", "estimated_delivery"),
+            ],
+        ),
+        objects_of(
+            "OrderReviewed",
+            &[relates("review", "review", "has review")],
+            &[sets("score", "score")],
+        ),
+    ];
     type State = State;
     type Command = Command;
     type Event = Event;

@@ -9,7 +9,7 @@ mod event;
 mod rejection;
 mod state;
 
-use kernel::{Context, Decider, Timestamp};
+use kernel::{Context, Decider, EventObjects, Timestamp, objects_of, relates, sets};
 use schemars::{Schema, SchemaGenerator};
 
 pub use command::{CapturePayment, Command, Method, RefundPayment};
@@ -23,6 +23,22 @@ pub struct Payment;
 
 impl Decider for Payment {
     const CATEGORY: &'static str = "payment";
+    const OBJECTS: &'static [EventObjects] = &[
+        objects_of(
+            "PaymentCaptured",
+            &[relates("order", "order", "pays for")],
+            &[
+                sets("method", "method"),
+                sets("amount/amount_minor", "amount_minor"),
+                sets("amount/currency", "currency"),
+            ],
+        ),
+        objects_of(
+            "PaymentRefunded",
+            &[relates("order", "order", "refunds")],
+            &[],
+        ),
+    ];
     type State = State;
     type Command = Command;
     type Event = Event;

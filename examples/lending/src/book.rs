@@ -3,7 +3,9 @@
 //! Read it from top to bottom; an aggregate of your own has the same six parts. Deliberately
 //! absent: data about the readers. They would be an aggregate of their own, in another file.
 
-use annals::{Context, Decider, Timestamp, messages, rejections};
+use annals::{
+    Context, Decider, EventObjects, Timestamp, messages, objects_of, rejections, relates, sets,
+};
 use serde::{Deserialize, Serialize};
 
 // 1. The commands. Names are imperative and frozen: clients send them, and the log keeps them.
@@ -105,6 +107,19 @@ pub struct Book;
 
 impl Decider for Book {
     const CATEGORY: &'static str = "book";
+    // For process mining: whom the events are about beside the book.
+    const OBJECTS: &'static [EventObjects] = &[
+        objects_of(
+            "BookLent",
+            &[relates("reader", "reader", "lent to")],
+            &[sets("due", "due")],
+        ),
+        objects_of(
+            "BookReturned",
+            &[relates("reader", "reader", "returned by")],
+            &[],
+        ),
+    ];
     type State = State;
     type Command = Command;
     type Event = Event;

@@ -6,6 +6,7 @@ mod accepted;
 mod check;
 mod config;
 pub mod dev;
+pub mod export;
 pub mod import;
 mod import_report;
 mod known;
@@ -65,6 +66,7 @@ pub async fn run(
         Command::Events(args) => stream::events(&settings, &args).await,
         Command::State(args) => stream::state(&settings, &args).await,
         Command::Read(args) => read::run(&settings, &args).await,
+        Command::Export(args) => export::run(domain, &settings, args).await,
         Command::Log(command) => log::run(&domain.registry, &settings, command).await,
         Command::Projections(command) => projections::run(domain, &settings, command).await,
         Command::Parked(command) => parked::run(domain, &settings, command).await,

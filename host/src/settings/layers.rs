@@ -27,7 +27,7 @@ const SECRETS: [&str; 2] = ["cluster_secret", "kafka_sasl_password"];
 const PREFIX: &str = "ANNALS_";
 
 /// Variables of the project's own tools and tests, which are no settings of the program.
-const OF_TOOLS: [&str; 12] = [
+const OF_TOOLS: [&str; 14] = [
     "ANNALS_TOOLS_DIR",
     "ANNALS_KAFKA_DIR",
     "ANNALS_OLIST_DIR",
@@ -38,6 +38,8 @@ const OF_TOOLS: [&str; 12] = [
     "ANNALS_PROMTOOL",
     "ANNALS_CHROMIUM",
     "ANNALS_GO",
+    "ANNALS_PM4PY",
+    "ANNALS_EXPORT_EVENTS",
     "ANNALS_TESTS_SEED",
     "ANNALS_TESTS_VICTIM",
 ];

@@ -12,13 +12,12 @@ use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use crate::declare::history::History;
-use crate::declare::model::{Model, models_of};
+use crate::declare::model::models_of;
 use crate::declare::projection::Projection;
 use crate::declare::table::Table;
 use crate::error::RuntimeError;
 use crate::fold::changes::Changes;
 use crate::run::rebuild::Purpose;
-use crate::store::as_of;
 use crate::store::compare::Comparison;
 use crate::store::copy::Copy;
 use crate::store::describe;
@@ -72,28 +71,6 @@ impl Generation {
             projection: self.projection.name().to_owned(),
             number: self.number,
         }
-    }
-
-    /// The schemas in which its read models have views.
-    pub(crate) fn view_schemas(&self) -> &'static [&'static str] {
-        match self.projection.history().is_kept() {
-            true => &sql::VIEW_SCHEMAS,
-            false => &sql::VIEW_SCHEMAS[..1],
-        }
-    }
-
-    /// The statement that creates or replaces one of the views of a read model, under a name.
-    pub(crate) fn create_view(&self, schema: &'static str, name: &str, model: &Model) -> String {
-        let physical = |table: &str| self.table_name(table);
-        if schema == sql::VIEW_SCHEMA {
-            return sql::create_view_as(name, model, &physical);
-        }
-        let table = |name: &str| {
-            let mut tables = self.projection.tables().iter();
-            let table = tables.find(|table| table.name == name);
-            table.expect("declarations are checked")
-        };
-        as_of::create_view(schema, name, model, &table, &physical)
     }
 
     /// No changes to its tables.
@@ -602,37 +579,6 @@ pub(crate) async fn make_tables(
         .await
         .map_err(failed())?;
     Ok(Generation::new(projection, number))
-}
-
-pub(crate) async fn drop_views(
-    connection: &mut PgConnection,
-    views: &[String],
-) -> Result<(), RuntimeError> {
-    for view in views {
-        drop_past_views(connection, view).await?;
-        let view = sql::qualified_view(view);
-        let drop = AssertSqlSafe(format!("DROP VIEW IF EXISTS {view}"));
-        sqlx::raw_sql(drop)
-            .execute(&mut *connection)
-            .await
-            .map_err(RuntimeError::postgres("drop an old view"))?;
-    }
-    Ok(())
-}
-
-/// Drops the views that show a read model as it was.
-pub(crate) async fn drop_past_views(
-    connection: &mut PgConnection,
-    view: &str,
-) -> Result<(), RuntimeError> {
-    for schema in &sql::VIEW_SCHEMAS[1..] {
-        let drop = format!("DROP VIEW IF EXISTS {}", sql::view_in(schema, view));
-        sqlx::raw_sql(AssertSqlSafe(drop))
-            .execute(&mut *connection)
-            .await
-            .map_err(RuntimeError::postgres("drop an old view"))?;
-    }
-    Ok(())
 }
 
 async fn drop_tables(connection: &mut PgConnection, tables: &[String]) -> Result<(), RuntimeError> {

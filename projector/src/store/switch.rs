@@ -11,11 +11,11 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use crate::declare::model::{Model, models_of};
 use crate::error::RuntimeError;
 use crate::store::generation::{
-    Generation, Live, drop_past_views, drop_views, limit_lock_waits, live, lock_key, lock_making,
-    version_of,
+    Generation, Live, limit_lock_waits, live, lock_key, lock_making, version_of,
 };
 use crate::store::reader::show_to_reader;
 use crate::store::sql;
+use crate::store::views::{drop_past_views, drop_views};
 use crate::store::{checkpoint, describe, in_the_way, kept, new_version};
 
 /// SQLSTATE 55P03: a lock could not be had in time.

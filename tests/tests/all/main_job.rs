@@ -12,6 +12,8 @@ use tests::harness::postgres::Postgres;
 use tests::harness::stack::{NOW, Stack, read_models};
 use tests::olist::{self, Dirt, oracle};
 
+use crate::exporting;
+
 /// The lines of an import of a folder.
 fn lines(folder: &Path) -> Vec<String> {
     let contents = Contents::of_folder(folder).unwrap();
@@ -55,6 +57,9 @@ async fn import_equals_sql(kind: Kind, projector_tasks: usize, folder: &Path) {
         "a second import has the same answers"
     );
     assert_equal(&stack, "after a second import").await;
+    if kind == Kind::Sqlite {
+        exporting::amounts::equal_sql(&stack.log, &stack.postgres_url, &stack.pool).await;
+    }
     let models = read_models();
     for model in &models {
         let quiet = Box::new(|_| {});

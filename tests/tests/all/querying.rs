@@ -29,7 +29,7 @@ pub(crate) fn users_tools() -> PathBuf {
 }
 
 /// The blocks of the page, with their languages.
-fn blocks(page: &str) -> Vec<(String, String)> {
+pub(crate) fn blocks(page: &str) -> Vec<(String, String)> {
     let mut blocks = Vec::new();
     let mut rest = page;
     while let Some((_, behind)) = rest.split_once("\n```") {

@@ -41,7 +41,7 @@ pub(crate) fn folder() -> TempDir {
 }
 
 /// Calls the program and waits until it ends.
-pub(super) fn call(folder: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn call(folder: &Path, arguments: &[&str]) -> Output {
     annals(folder).args(arguments).output().unwrap()
 }
 
@@ -209,7 +209,7 @@ impl Server {
     }
 
     /// The address of the program's embedded Postgres.
-    pub(super) fn postgres_url(&self) -> String {
+    pub(crate) fn postgres_url(&self) -> String {
         let file = self.ready["postgres_url_file"].as_str().unwrap();
         std::fs::read_to_string(file).unwrap().trim().to_owned()
     }
