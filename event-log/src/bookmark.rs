@@ -47,7 +47,7 @@ fn checkpoint_at(log: LogId, record: &Record) -> Option<Checkpoint> {
     let value = record.value.as_deref().unwrap_or_default();
     let recorded_at: Option<Timestamp> = Commit::read(key, value).ok().map(|c| c.recorded_at);
     Some(Checkpoint {
-        log: Some(log),
+        log: Some(log).filter(|log| *log != LogId::default()),
         // Only a claim tells it, and only writers need it.
         version: RECORD_VERSION_FIRST,
         offset: record.offset,
