@@ -1,5 +1,5 @@
 //! The Rust client of both doors, for any program: single commands and batches, streams, read
-//! models, and problems as values.
+//! models, the feed of all events, and problems as values.
 //!
 //! Invariant: a command keeps its id through every attempt, so that it takes effect once, however
 //! often it is sent. Deliberately absent: the log and the doors; this crate only speaks HTTP to
@@ -7,6 +7,7 @@
 
 mod batch;
 mod command;
+mod feed;
 mod problem;
 mod query;
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use batch::{
     Said, SendError, SendOptions,
 };
 pub use command::{Accepted, Command, EventRef};
+pub use feed::{Feed, FeedItem, FeedKind, FeedPlace, FeedQuery};
 pub use problem::{ClientError, Code, Problem};
 pub use query::{EventsPage, Folded, Freshness, Page, Query, Read, RecordedEvent};
 

@@ -267,6 +267,10 @@ codes! {
     ExportsExhausted = "exports_exhausted",
     /// A value is too long for a cursor (422).
     SortValueTooLong = "sort_value_too_long",
+    /// The log is not the one that the cursor was made of (409).
+    LogChanged = "log_changed",
+    /// The node serves as many feeds as it may (503).
+    FeedsExhausted = "feeds_exhausted",
     /// There is no such stream (404).
     StreamNotFound = "stream_not_found",
     /// The state of this stream is not known here (404).

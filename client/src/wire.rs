@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use reqwest::RequestBuilder;
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 
 use crate::batch::is_worth_another_try;
@@ -24,18 +24,32 @@ impl Answered {
 }
 
 impl Client {
-    /// Sends a request; a problem document is an error.
-    pub(crate) async fn ask(&self, request: RequestBuilder) -> Result<Answered, ClientError> {
-        let unreachable = |source| ClientError::Unreachable {
+    pub(crate) fn unreachable(&self, source: reqwest::Error) -> ClientError {
+        ClientError::Unreachable {
             url: self.url.clone(),
             source,
-        };
-        let response = request.send().await.map_err(unreachable)?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let text = response.text().await.map_err(unreachable)?;
-        if status.is_success() {
-            return Ok(Answered { headers, text });
         }
+    }
+
+    /// Sends a request; a problem document is an error.
+    pub(crate) async fn ask(&self, request: RequestBuilder) -> Result<Answered, ClientError> {
+        let response = self.begin(request).await?;
+        let headers = response.headers().clone();
+        let text = response.text().await;
+        let text = text.map_err(|source| self.unreachable(source))?;
+        Ok(Answered { headers, text })
+    }
+
+    /// The same, before the content of a successful answer is read.
+    pub(crate) async fn begin(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let response = request.send().await;
+        let response = response.map_err(|source| self.unreachable(source))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        if status.is_success() {
+            return Ok(response);
+        }
+        let text = response.text().await;
+        let text = text.map_err(|source| self.unreachable(source))?;
         let mut problem = match serde_json::from_str(&text) {
             Ok(problem) => problem,
             // An intermediary, such as a proxy, answered instead of the door.

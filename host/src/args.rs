@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    export, log, parked, projections, read, schema, send, stream, verify_cluster,
+    events, export, log, parked, projections, read, schema, send, stream, verify_cluster,
 };
 use crate::settings::{Flags, LogFormat, OutputFormat, Role, Standby};
 
@@ -125,6 +125,9 @@ pub struct Serving {
     /// never [default: 10000]
     #[arg(long, value_name = "MS", hide_short_help = true)]
     projector_verify_every_ms: Option<u64>,
+    /// Clients that follow the feed of all events at a time, at most [default: 256]
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    feed_followers_max: Option<u32>,
     /// Send traces to this OpenTelemetry collector [default: OTEL_EXPORTER_OTLP_ENDPOINT, else none]
     #[arg(long, value_name = "URL", hide_short_help = true)]
     otlp_endpoint: Option<String>,
@@ -190,9 +193,9 @@ pub enum Command {
     /// Send one command to a running server and show its answer
     #[command(after_help = send::HELP)]
     Send(send::SendArgs),
-    /// Show the events of a stream
-    #[command(after_help = stream::EVENTS_HELP)]
-    Events(stream::EventsArgs),
+    /// Show the events of a stream, or follow those of all streams
+    #[command(after_help = events::EVENTS_HELP)]
+    Events(events::EventsArgs),
     /// Show the state of a stream: its events folded
     #[command(after_help = stream::STATE_HELP)]
     State(stream::StateArgs),
@@ -444,6 +447,7 @@ impl Serving {
         flags.add("projector_auto_switch", auto_switch);
         flags.add("projector_rebuild_share", self.projector_rebuild_share);
         flags.add("projector_verify_every_ms", self.projector_verify_every_ms);
+        flags.add("feed_followers_max", self.feed_followers_max);
         flags.add("otlp_endpoint", self.otlp_endpoint.as_ref());
         flags.add("otlp_service", self.otlp_service.as_ref());
         flags.add("node", self.node.as_ref());

@@ -36,6 +36,13 @@ door::codes! {
     STREAM_NOT_FOUND = ("stream_not_found", 404, "There is no such stream",
         "No command for this stream was recorded, or it was not read yet: pass the position token \
          of your command as `min_position`.");
+    LOG_CHANGED = ("log_changed", 409, "The log is not the one that the cursor was made of",
+        "The log no longer holds what the client has read: it was replaced, or it lost records. What the \
+         client made of the feed must be made again, from the beginning.");
+    LOG_DAMAGED = ("log_damaged", 503, "The log is damaged",
+        "No reader goes beyond a damaged place until an operator has examined it.");
+    FEEDS_EXHAUSTED = ("feeds_exhausted", 503, "The node serves as many feeds as it may",
+        "Ask another node, or ask again after `Retry-After`. Operators: `feed_followers_max`.");
     AGGREGATE_UNKNOWN = ("aggregate_unknown", 404, "The state of this stream is not known here",
         "The stream exists, but its category is not registered with this program, so its events \
          cannot be folded.");

@@ -1,6 +1,7 @@
 //! The query door: HTTP for reading only.
 //!
 //! - `GET /v1/read`, `/v1/read/{model}`, `/v1/read/{model}/{key}`: the read models
+//! - `GET /v1/events`: all accepted commits, from any place on
 //! - `GET /v1/streams/{stream}/events`, `/state`: the events and the state of a stream
 //!
 //! Invariant: a row or an event is shown only for the tenant of the request; an event only if its
@@ -14,6 +15,7 @@ mod cache;
 pub mod code;
 mod cursor;
 mod export;
+mod feed;
 mod format;
 mod freshness;
 mod levels;
@@ -43,7 +45,10 @@ use sqlx::postgres::PgPool;
 use tokio::sync::{OnceCell, Semaphore};
 
 use cache::Cache;
+pub use feed::{FOLLOWERS_MAX_DEFAULT, FeedControl};
+
 use export::{EXPORT_STATEMENT_MS, EXPORTS_MAX, Exports};
+use feed::{FEED_CONNECTIONS, Feeds};
 use levels::Levels;
 use shown::ShownModel;
 use snapshot::CONNECTIONS_MAX;
@@ -78,6 +83,7 @@ struct Inner {
     levels: Arc<Levels>,
     cache: Cache,
     exports: Exports,
+    feeds: Feeds,
     waited_reads: Semaphore,
 }
 
@@ -143,6 +149,11 @@ impl QueryDoor {
             levels: Levels::new(levels, log.partition_count()),
             cache: Cache::new(),
             exports: Exports::new(exports),
+            feeds: Feeds::new(
+                log,
+                snapshot::pool(url, &whose, FEED_CONNECTIONS, &snapshot::KEPT_PLANS)?,
+                FeedControl::default(),
+            ),
             waited_reads: Semaphore::new(WAITED_READS_MAX),
             log: Arc::clone(log),
             registry,
@@ -166,6 +177,16 @@ impl QueryDoor {
         self
     }
 
+    /// Bounds the feeds of the door, and lets the process end them.
+    #[must_use]
+    pub fn with_feeds(mut self, control: &FeedControl) -> Self {
+        // As above.
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.feeds.control = control.clone();
+        }
+        self
+    }
+
     /// Updates the gauges. Call this before they are exported.
     pub fn measure(&self) {
         let inner = &self.inner;
@@ -177,6 +198,7 @@ impl QueryDoor {
         metrics::gauge!("annals_postgres_pool_connections_max").set(f64::from(CONNECTIONS_MAX));
         metrics::gauge!("annals_queries_waiting").set(inner.levels.waiting() as f64);
         inner.cache.measure();
+        inner.feeds.measure();
     }
 
     /// Whether Postgres answers, for readiness.
@@ -200,6 +222,7 @@ pub fn router(door: QueryDoor) -> Router {
         .route("/v1/read", get(read::models))
         .route("/v1/read/{model}", get(read::page))
         .route("/v1/read/{model}/{key}", get(read::one))
+        .route("/v1/events", get(feed::events))
         .route("/v1/streams/{stream}/events", get(streams::events))
         .route("/v1/streams/{stream}/state", get(streams::state))
         .with_state(door)

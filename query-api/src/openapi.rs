@@ -3,6 +3,7 @@
 //! Invariant: each read model has its own paths with the schema of its rows; every status that can
 //! occur is listed. Deliberately absent: components that both doors use ([`door::openapi`]).
 
+mod feed;
 mod streams;
 
 use std::sync::Arc;
@@ -57,6 +58,7 @@ pub fn fragment(
         let path = format!("/v1/read/{name}/{{key}}");
         fragment.operation(&path, "get", one_operation(&shown, &row));
     }
+    feed::describe(&mut fragment);
     streams::describe(&mut fragment, registry, domain);
     fragment.schema("ReadModels", models_schema());
     fragment.schema("ReadModel", model_schema());

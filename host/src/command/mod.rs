@@ -6,6 +6,7 @@ mod accepted;
 mod check;
 mod config;
 pub mod dev;
+pub mod events;
 pub mod export;
 pub mod import;
 mod import_report;
@@ -63,7 +64,7 @@ pub async fn run(
         Command::Serve(_) => serve::run(domain, &settings).await,
         Command::Import(import) => import::run(&settings, import).await,
         Command::Send(args) => send::run(&settings, args).await,
-        Command::Events(args) => stream::events(&settings, &args).await,
+        Command::Events(args) => events::events(&settings, &args).await,
         Command::State(args) => stream::state(&settings, &args).await,
         Command::Read(args) => read::run(&settings, &args).await,
         Command::Export(args) => export::run(domain, &settings, args).await,

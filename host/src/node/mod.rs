@@ -31,6 +31,7 @@ use engine::owner::OwnerSettings;
 use engine::{Engine, EngineOptions};
 use event_log::log::{EventLog, LOOK_EVERY, LogAddress, LogWatch};
 use projector::{NewVersion, Projector, ProjectorOptions, Sampler, check_declarations};
+use query_api::FeedControl;
 use tokio::sync::Mutex;
 
 pub use self::log::{
@@ -89,6 +90,8 @@ pub struct Node {
     /// Measures how far the read models are, as long as the node runs.
     sampler: Option<Arc<Sampler>>,
     postgres: Option<Postgres>,
+    /// Bounds the feeds, and ends them with the node.
+    feeds: FeedControl,
     console: Console,
     http: Http,
     drain_timeout: Duration,
@@ -195,6 +198,7 @@ impl Node {
             true => Controls::Served,
             false => Controls::Off,
         };
+        let feeds = FeedControl::new(settings.feed_followers_max);
         let console = Console::begin(pages::about(settings, bound.address()));
         let parts = routes::Parts {
             domain,
@@ -205,6 +209,7 @@ impl Node {
             engine: engine.as_ref(),
             peers: peers.as_ref(),
             reading: None,
+            feeds: &feeds,
             console: &console,
         };
         let http = bound.serve(routes::assemble(&parts)?, settings.drain_timeout);
@@ -218,6 +223,7 @@ impl Node {
             projector: Arc::default(),
             sampler: None,
             postgres: None,
+            feeds,
             console,
             http,
             drain_timeout: settings.drain_timeout,
@@ -268,6 +274,7 @@ impl Node {
             engine: self.engine.as_ref(),
             peers: self.peers.as_ref(),
             reading: Some(reading),
+            feeds: &self.feeds,
             console: &self.console,
         };
         self.http.replace(routes::assemble(&parts)?);
@@ -351,6 +358,7 @@ impl Node {
         }
         tracing::info!("stopping: the node takes no more requests");
         self.console.close();
+        self.feeds.close();
         self.http.stop_listening();
         if let Some(peers) = &self.peers {
             peers.close();

@@ -18,7 +18,7 @@ use engine::Engine;
 use event_log::log::{EventLog, LogWatch};
 use position::Partition;
 use projector::{Projector, Sampler};
-use query_api::QueryDoor;
+use query_api::{FeedControl, QueryDoor};
 use serde_json::Value;
 
 use super::{SharedProjector, docs, metrics};
@@ -44,6 +44,8 @@ pub(super) struct Parts<'a> {
     pub(super) controls: Controls,
     /// Absent until Postgres is available.
     pub(super) reading: Option<Reading<'a>>,
+    /// Bounds the feeds, and ends them with the process.
+    pub(super) feeds: &'a FeedControl,
     /// Shows what the other routes answer.
     pub(super) console: &'a Console,
 }
@@ -76,7 +78,7 @@ pub(super) fn assemble(parts: &Parts<'_>) -> Result<Router, Failure> {
         } = reading;
         let registry = parts.domain.registry.clone();
         let door = QueryDoor::new(parts.log, postgres_url, &parts.domain.projections, registry)?;
-        let door = door.with_sampler(sampler);
+        let door = door.with_sampler(sampler).with_feeds(parts.feeds);
         routes = routes.merge(query_api::router(door.clone()));
         query = Some(door);
     }

@@ -40,7 +40,7 @@ const fn setting(
 }
 
 /// Every setting.
-pub const CATALOGUE: [Setting; 45] = [
+pub const CATALOGUE: [Setting; 46] = [
     setting(
         "data",
         Some(".annals"),
@@ -244,6 +244,12 @@ pub const CATALOGUE: [Setting; 45] = [
         Some("10000"),
         "how often a projector folds a few streams afresh and compares them with the rows of a read \
          model; 0: never",
+    ),
+    setting(
+        "feed_followers_max",
+        Some("256"),
+        "the most clients that one process serves with the feed of all events (GET /v1/events) at a \
+         time; further ones are told to come later",
     ),
     setting(
         "otlp_endpoint",

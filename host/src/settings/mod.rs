@@ -228,6 +228,8 @@ pub struct Settings {
     pub projector_rebuild_share: u32,
     /// How often a few streams are compared with the rows of a read model; zero: never.
     pub projector_verify_every: Duration,
+    /// The most followers of the feed at a time.
+    pub feed_followers_max: u32,
     /// The collector of traces; absent: that of the standard's variables, else none.
     pub otlp_endpoint: Option<String>,
     /// The service's name in traces; absent: that of the standard's variable, else the program's.
@@ -249,6 +251,8 @@ pub struct Settings {
 
 /// The largest value of [`Settings::in_flight_max`] and [`Settings::queue_max`].
 const WAITING_MAX: usize = 1_048_576;
+/// The largest value of [`Settings::feed_followers_max`]: each follower takes a connection.
+const FEED_FOLLOWERS_MAX: usize = 65_536;
 /// The range of [`Settings::memory_mb`].
 const MEMORY_MB: RangeInclusive<usize> = MEMORY_BYTES_MIN >> 20..=1_048_576;
 
@@ -312,6 +316,7 @@ struct Raw {
     projector_auto_switch: bool,
     projector_rebuild_share: u32,
     projector_verify_every_ms: u64,
+    feed_followers_max: u32,
     otlp_endpoint: Option<String>,
     otlp_service: Option<String>,
     drain_timeout_ms: u64,
@@ -388,6 +393,7 @@ impl Settings {
             projector_auto_switch: raw.projector_auto_switch,
             projector_rebuild_share: raw.projector_rebuild_share,
             projector_verify_every: Duration::from_millis(raw.projector_verify_every_ms),
+            feed_followers_max: raw.feed_followers_max,
             otlp_endpoint: raw.otlp_endpoint.filter(|url| !url.is_empty()),
             otlp_service: raw.otlp_service.filter(|name| !name.is_empty()),
             drain_timeout: Duration::from_millis(raw.drain_timeout_ms),
@@ -406,6 +412,11 @@ impl Settings {
                 "projector_rebuild_share",
                 usize::try_from(settings.projector_rebuild_share).unwrap_or(usize::MAX),
                 1..=100,
+            ),
+            (
+                "feed_followers_max",
+                usize::try_from(settings.feed_followers_max).unwrap_or(usize::MAX),
+                1..=FEED_FOLLOWERS_MAX,
             ),
             ("in_flight_max", settings.in_flight_max, 1..=WAITING_MAX),
             ("queue_max", settings.queue_max, 1..=WAITING_MAX),
@@ -536,6 +547,7 @@ impl Settings {
             "projector_auto_switch" => self.projector_auto_switch.to_string(),
             "projector_rebuild_share" => self.projector_rebuild_share.to_string(),
             "projector_verify_every_ms" => self.projector_verify_every.as_millis().to_string(),
+            "feed_followers_max" => self.feed_followers_max.to_string(),
             "otlp_endpoint" => return self.otlp_endpoint.clone(),
             "otlp_service" => return self.otlp_service.clone(),
             "drain_timeout_ms" => self.drain_timeout.as_millis().to_string(),

@@ -9,6 +9,7 @@ mod checked;
 mod client;
 mod clocks;
 mod dumped;
+mod fed;
 mod folded;
 mod generated;
 mod imports;

@@ -5,6 +5,7 @@
 
 mod asking;
 mod exports;
+mod feed;
 mod kept;
 mod keys;
 mod parked;

@@ -88,13 +88,15 @@ async fn every_recipe_for_analysts_works_as_it_stands() {
     let hers = format!("postgresql://ann:p@{}", url.rsplit_once('@').unwrap().1);
     let orders = "SELECT sum(orders)::bigint FROM read.daily_sales WHERE currency = 'BRL'";
     let orders: i64 = scalar(&url, orders).await;
+    let placed = "SELECT count(*) FROM read.commit_types WHERE event_type = 'OrderPlaced'";
+    let placed: i64 = scalar(&url, placed).await;
 
     let python = users_tools().join("bin/python");
     let folder = tempfile::tempdir().unwrap();
     install_extension(&python, folder.path());
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/querying.md");
     let page = fs::read_to_string(page).unwrap();
-    let mut recipes = 0;
+    let (mut recipes, mut fed) = (0, 0);
     let door = served(&log.log, &url).await;
     for (language, block) in blocks(&page) {
         let block = block.replace("http://127.0.0.1:4747", &door);
@@ -109,7 +111,12 @@ async fn every_recipe_for_analysts_works_as_it_stands() {
             .env("HOME", folder.path())
             .env("DATABASE_URL", &hers);
         let said = run(&mut command);
-        if block.contains("/v1/read/") {
+        if block.contains("/v1/events") {
+            fed += 1;
+            let is_told = said.contains("\"type\":\"OrderPlaced\"") && said.contains("event: end");
+            let count = format!("{placed} orders were placed");
+            assert!(is_told || said.contains(&count), "{placed}: {said}");
+        } else if block.contains("/v1/read/") {
             assert!(said.contains("\"complete\":true"), "{said}");
             let csv = fs::read_to_string(folder.path().join("payment_mix.csv")).unwrap();
             assert!(csv.starts_with("method,currency,payments,"), "{csv}");
@@ -124,5 +131,5 @@ async fn every_recipe_for_analysts_works_as_it_stands() {
             assert!(said.contains("How many orders were placed."), "{said}");
         }
     }
-    assert_eq!(recipes, 4);
+    assert_eq!((recipes, fed), (4, 2));
 }

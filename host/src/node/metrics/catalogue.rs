@@ -109,6 +109,26 @@ pub const CATALOGUE: &[Metric] = &[
         "",
         "partitions whose owner was ended by a defect of the program; start the node again",
     ),
+    gauge(
+        "annals_feed_behind_commits",
+        "",
+        "how many commits the slowest of the feeds at the log's end was behind it since the last look",
+    ),
+    gauge(
+        "annals_feed_followers",
+        "",
+        "clients that this process serves with the feed of all events",
+    ),
+    gauge(
+        "annals_feed_followers_max",
+        "",
+        "the most such clients at a time",
+    ),
+    counter(
+        "annals_feed_items_total",
+        "",
+        "events and refusals that were sent in feeds",
+    ),
     counter(
         "annals_http_accept_errors_total",
         "",

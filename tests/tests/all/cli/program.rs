@@ -130,7 +130,10 @@ impl Server {
 
     /// Starts a command that serves, and waits for its line of readiness.
     pub(crate) fn start_as(mut command: Command, folder: &Path) -> Self {
-        command.args(["--listen", "127.0.0.1:0", "--output", "json"]);
+        if !command.get_args().any(|argument| argument == "--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        command.args(["--output", "json"]);
         let output = folder.join("server.out");
         let process = Process::start(command, File::create(&output).unwrap(), folder).unwrap();
         let mut server = Self {
@@ -181,7 +184,7 @@ impl Server {
     }
 
     /// The process id.
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
     }
 
