@@ -5,6 +5,7 @@
 //! ([`verdict`]). Deliberately absent: deciding what is written (`engine`), any domain, HTTP.
 
 pub mod accepted;
+pub mod bookmark;
 pub mod chain;
 pub mod checkpoint;
 pub mod claim;

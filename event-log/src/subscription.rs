@@ -8,6 +8,8 @@
 
 mod driver;
 mod follower;
+mod pull;
 
 pub use driver::{Subscription, SubscriptionError};
 pub use follower::{Batch, Follower, OrphanCounts, Placed, ProofNeed};
+pub use pull::{Pull, Pulled, is_other_log};

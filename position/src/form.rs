@@ -30,7 +30,7 @@ use crate::token::PositionToken;
 /// The first byte of a token.
 const FORM: u8 = 2;
 /// The size of the check sum.
-const CHECK_SIZE: usize = 4;
+pub(crate) const CHECK_SIZE: usize = 4;
 
 pub(crate) fn written(token: &PositionToken) -> String {
     URL_SAFE_NO_PAD.encode(bytes(token))
@@ -118,7 +118,7 @@ pub(crate) fn of_bytes(bytes: &[u8]) -> Option<PositionToken> {
     (self::bytes(&token) == bytes).then_some(token)
 }
 
-fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(number.to_le_bytes()[0] | 0x80);
         number >>= 7;
@@ -126,7 +126,7 @@ fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number.to_le_bytes()[0]);
 }
 
-fn take_number(bytes: &mut &[u8]) -> Option<u64> {
+pub(crate) fn take_number(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
     for shift in (0..u64::BITS).step_by(7) {
         let (&byte, rest) = bytes.split_first()?;

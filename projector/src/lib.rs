@@ -1,5 +1,5 @@
 //! The projection runtime: reads accepted commits and writes rows, with each effect exactly once.
-//! It also has the two read models that suit every domain (`stream_index`, `rejections`).
+//! It also has the read models that suit every domain (`stream_index`, `rejections`, `commit_index`).
 //!
 //! A [`Projection`] declares tables, each column with a merge rule, and contributes to rows, most
 //! simply as [`Rules`] (`declare`). The runtime folds a batch in memory (`fold`), writes rows and
@@ -37,9 +37,11 @@ pub use declare::table::{
 pub use declare::value::{Finite, Json, KEY_TEXT_BYTES_MAX, Value, count_of};
 pub use error::{RuntimeError, StoppedProjection};
 pub use fold::changes::{Changes, Row};
+pub use models::commit_index::{COMMIT_INDEX, CommitIndex};
 pub use models::general::with_general;
 pub use models::places::{CommitPlace, StreamPlaces};
 pub use models::rejections::Rejections;
+pub use models::search::{CommitFilter, FoundCommit, PositionRange, first_from, last_until};
 pub use models::stream_index::{STREAM_INDEX, StreamIndex};
 pub use run::projector::{PROJECTOR_TASKS_MAX, Projector, ProjectorOptions, query_options};
 pub use run::reached::{ROWS_VERSION, RowsVersion, rows_versions};

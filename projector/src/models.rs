@@ -2,7 +2,9 @@
 //!
 //! Deliberately absent: any domain.
 
+pub(crate) mod commit_index;
 pub(crate) mod general;
 pub(crate) mod places;
 pub(crate) mod rejections;
+pub(crate) mod search;
 pub(crate) mod stream_index;

@@ -16,6 +16,10 @@ SELECT
     coalesce(commit #>> '{command,occurred_at}', commit ->> 'recorded_at')::timestamptz AS asked_at,
     commit #>> '{command,id}' AS command_id,
     commit #>> '{command,type}' AS command,
+    commit #>> '{actor,kind}' AS actor_kind,
+    commit #>> '{actor,id}' AS actor_id,
+    coalesce(commit ->> 'correlation_id', commit #>> '{command,id}') AS correlation_id,
+    coalesce(commit ->> 'causation_id', commit #>> '{command,id}') AS causation_id,
     commit #>> '{rejection,code}' AS code,
     commit #>> '{rejection,detail}' AS detail,
     commit -> 'events' AS said
@@ -27,7 +31,7 @@ FROM (
 
 CREATE UNLOGGED TABLE export.events AS
 SELECT
-    tenant, stream, category, id,
+    tenant, stream, category, id, partition, position,
     from_version + nth AS version,
     event ->> 'type' AS type,
     coalesce((event ->> 'occurred_at')::timestamptz, asked_at) AS occurred_at,

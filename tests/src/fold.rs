@@ -35,7 +35,9 @@ macro_rules! model {
     };
 }
 
-const MODELS: [Model; 9] = [
+const MODELS: [Model; 11] = [
+    model!("commit_index", ["partition", "position"], without "record_hash"),
+    model!("commit_types", ["event_type", "partition", "position"]),
     model!("customer_orders", ["customer_id"]),
     model!("daily_sales", ["day", "currency"]),
     model!("delivery_days", ["month"]),

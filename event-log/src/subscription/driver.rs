@@ -308,7 +308,7 @@ async fn open(
     log.follow(&from)
 }
 
-async fn prove(
+pub(super) async fn prove(
     log: &dyn EventLog,
     partition: Partition,
     follower: &mut Follower,

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use event_log::commit::Commit;
 use event_log::record::record_hash;
 use event_log::subscription::Placed;
-use kernel::{Message, ShapeError, TypeName};
+use kernel::{Message, ShapeError, Timestamp, TypeName};
 use position::{Offset, Partition, Position, RecordHash};
 
 /// Why a commit cannot be projected.
@@ -93,6 +93,13 @@ impl<'a> Entry<'a> {
     #[must_use]
     pub fn partition(&self) -> Partition {
         self.placed.partition
+    }
+
+    /// The latest time at which a commit of its partition was recorded, up to this one: it never
+    /// falls from one commit to the next, and a stream alone does not tell it.
+    #[must_use]
+    pub fn latest_recorded_at(&self) -> Timestamp {
+        self.placed.at
     }
 
     /// Its offset.

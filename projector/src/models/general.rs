@@ -1,11 +1,11 @@
 //! The read models that suit every domain.
 //!
-//! Deliberately absent: their rules (`stream_index`, `rejections`).
+//! Deliberately absent: their rules (`stream_index`, `rejections`, `commit_index`).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::{Projection, Rejections, StreamIndex};
+use crate::{CommitIndex, Projection, Rejections, StreamIndex};
 
 /// A domain's own read models together with those that suit every domain. The latter come first:
 /// each of their rows belongs to one stream, and a transaction writes in this order.
@@ -14,7 +14,11 @@ use crate::{Projection, Rejections, StreamIndex};
 /// If two of them have the same name: their checkpoints would be one.
 #[must_use]
 pub fn with_general(own: Vec<Arc<dyn Projection>>) -> Vec<Arc<dyn Projection>> {
-    let general: [Arc<dyn Projection>; 2] = [Arc::new(StreamIndex), Arc::new(Rejections)];
+    let general: [Arc<dyn Projection>; 3] = [
+        Arc::new(StreamIndex),
+        Arc::new(Rejections),
+        Arc::new(CommitIndex),
+    ];
     let all: Vec<_> = general.into_iter().chain(own).collect();
     let mut names = BTreeSet::new();
     for projection in &all {

@@ -41,7 +41,7 @@ use tests::harness::stack::{NOW, places, read_models};
 use crate::write_side::{request, start};
 
 const WAIT: Duration = Duration::from_secs(30);
-const MODELS: [&str; 9] = [
+const MODELS: [&str; 11] = [
     "order_summary",
     "daily_sales",
     "seller_sales",
@@ -51,6 +51,8 @@ const MODELS: [&str; 9] = [
     "rejections",
     "stream_index",
     "stream_commits",
+    "commit_index",
+    "commit_types",
 ];
 
 fn at(request: Request, moment: &str) -> Request {
@@ -396,7 +398,7 @@ async fn one_task_four_tasks_and_a_rebuild_give_the_same_rows() {
         let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'projection'";
         assert_eq!(
             scalar::<i64>(&one, tables).await,
-            10,
+            12,
             "the old tables are gone"
         );
     }

@@ -63,5 +63,5 @@ async fn each_cell_of_the_read_models_follows_from_the_exported_log() {
             "{expected}: {shown:#?}"
         );
     }
-    assert_eq!(shown.len(), 5, "{shown:#?}");
+    assert_eq!(shown.len(), 7, "{shown:#?}");
 }
