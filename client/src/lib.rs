@@ -7,8 +7,10 @@
 
 mod batch;
 mod command;
+mod life;
 mod problem;
 mod query;
+mod story;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -20,8 +22,10 @@ pub use batch::{
     Said, SendError, SendOptions,
 };
 pub use command::{Accepted, Command, EventRef};
+pub use life::{Change, Diff, EventAuthor, Moment, Standing, StreamSummary};
 pub use problem::{ClientError, Code, Problem};
 pub use query::{EventsPage, Folded, Freshness, Page, Query, Read, RecordedEvent};
+pub use story::{Story, StoryCommit, StoryEvent};
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

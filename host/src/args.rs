@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::command::{log, parked, projections, schema, send, stream, verify_cluster};
+use crate::command::{life, log, parked, projections, schema, send, story, stream, verify_cluster};
 use crate::settings::{Flags, LogFormat, OutputFormat, Role, Standby};
 
 pub(crate) const ABOUT: &str =
@@ -191,9 +191,18 @@ pub enum Command {
     /// Show the events of a stream
     #[command(after_help = stream::EVENTS_HELP)]
     Events(stream::EventsArgs),
-    /// Show the state of a stream: its events folded
-    #[command(after_help = stream::STATE_HELP)]
-    State(stream::StateArgs),
+    /// Show what a stream is: its version, times, place and last event
+    #[command(after_help = life::STREAM_HELP)]
+    Stream(life::StreamArgs),
+    /// Show the state of a stream, now or at any moment: its events folded
+    #[command(after_help = life::STATE_HELP)]
+    State(life::StateArgs),
+    /// Show what differs between two states of a stream, and which event changed it
+    #[command(after_help = life::DIFF_HELP)]
+    Diff(life::DiffArgs),
+    /// Show a conversation as a tree: commands, their events, and what they caused
+    #[command(after_help = story::HELP)]
+    Story(story::StoryArgs),
     /// Create, show, verify, copy or dump a log
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -382,7 +391,10 @@ impl Cli {
             Command::Import(Import::Commands { server, .. }) => server.add_to(&mut flags),
             Command::Send(args) => args.server.add_to(&mut flags),
             Command::Events(args) => args.server.add_to(&mut flags),
+            Command::Stream(args) => args.server.add_to(&mut flags),
             Command::State(args) => args.server.add_to(&mut flags),
+            Command::Diff(args) => args.server.add_to(&mut flags),
+            Command::Story(args) => args.server.add_to(&mut flags),
             Command::VerifyCluster(args) => args.add_to(&mut flags),
             Command::Log(_)
             | Command::Projections(_)

@@ -1,7 +1,9 @@
 //! The query door: HTTP for reading only.
 //!
 //! - `GET /v1/read`, `/v1/read/{model}`, `/v1/read/{model}/{key}`: the read models
-//! - `GET /v1/streams/{stream}/events`, `/state`: the events and the state of a stream
+//! - `GET /v1/streams/{stream}`, `/events`, `/state`, `/diff`: a stream, its events, its state at
+//!   any moment, and what differs between two
+//! - `GET /v1/stories/{correlation}`: a conversation as a tree
 //!
 //! Invariant: a row or an event is shown only for the tenant of the request; an event only if its
 //! record is the one that was projected. Deliberately absent: commands, and the layer that
@@ -12,6 +14,7 @@ mod asked;
 mod cache;
 pub mod code;
 mod cursor;
+mod difference;
 mod export;
 mod format;
 mod freshness;
@@ -24,6 +27,7 @@ mod read;
 mod shown;
 mod snapshot;
 mod statement;
+mod story;
 mod streams;
 mod values;
 
@@ -46,6 +50,7 @@ use export::{EXPORT_STATEMENT_MS, EXPORTS_MAX, Exports};
 use levels::Levels;
 use shown::ShownModel;
 use snapshot::CONNECTIONS_MAX;
+use streams::{LONG_FOLDS_MAX, Snapshots};
 
 pub use openapi::fragment;
 
@@ -78,6 +83,8 @@ struct Inner {
     cache: Cache,
     exports: Exports,
     waited_reads: Semaphore,
+    snapshots: Snapshots,
+    long_folds: Semaphore,
 }
 
 /// The log whose read models are shown.
@@ -143,6 +150,8 @@ impl QueryDoor {
             cache: Cache::new(),
             exports: Exports::new(exports),
             waited_reads: Semaphore::new(WAITED_READS_MAX),
+            snapshots: Snapshots::default(),
+            long_folds: Semaphore::new(LONG_FOLDS_MAX),
             log: Arc::clone(log),
             registry,
             pool: snapshot::pool(url, &whose, CONNECTIONS_MAX, &snapshot::KEPT_PLANS)?,
@@ -199,7 +208,10 @@ pub fn router(door: QueryDoor) -> Router {
         .route("/v1/read", get(read::models))
         .route("/v1/read/{model}", get(read::page))
         .route("/v1/read/{model}/{key}", get(read::one))
+        .route("/v1/stories/{correlation}", get(story::story))
+        .route("/v1/streams/{stream}", get(streams::summary))
         .route("/v1/streams/{stream}/events", get(streams::events))
+        .route("/v1/streams/{stream}/diff", get(streams::diff))
         .route("/v1/streams/{stream}/state", get(streams::state))
         .with_state(door)
 }

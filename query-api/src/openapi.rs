@@ -3,6 +3,8 @@
 //! Invariant: each read model has its own paths with the schema of its rows; every status that can
 //! occur is listed. Deliberately absent: components that both doors use ([`door::openapi`]).
 
+mod life;
+mod story;
 mod streams;
 
 use std::sync::Arc;
@@ -58,6 +60,7 @@ pub fn fragment(
         fragment.operation(&path, "get", one_operation(&shown, &row));
     }
     streams::describe(&mut fragment, registry, domain);
+    story::describe(&mut fragment);
     fragment.schema("ReadModels", models_schema());
     fragment.schema("ReadModel", model_schema());
     fragment.schema("Column", read_column_schema());

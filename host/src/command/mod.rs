@@ -9,6 +9,7 @@ pub mod dev;
 pub mod import;
 mod import_report;
 mod known;
+pub mod life;
 pub mod log;
 mod manual;
 mod migrate;
@@ -19,6 +20,7 @@ mod request;
 pub mod schema;
 pub mod send;
 mod serve;
+pub mod story;
 pub mod stream;
 pub mod verify_cluster;
 
@@ -62,7 +64,10 @@ pub async fn run(
         Command::Import(import) => import::run(&settings, import).await,
         Command::Send(args) => send::run(&settings, args).await,
         Command::Events(args) => stream::events(&settings, &args).await,
-        Command::State(args) => stream::state(&settings, &args).await,
+        Command::Stream(args) => life::stream(&settings, &args).await,
+        Command::State(args) => life::state(&settings, &args).await,
+        Command::Diff(args) => life::diff(&settings, &args).await,
+        Command::Story(args) => story::run(&settings, &args).await,
         Command::Log(command) => log::run(&domain.registry, &settings, command).await,
         Command::Projections(command) => projections::run(domain, &settings, command).await,
         Command::Parked(command) => parked::run(domain, &settings, command).await,

@@ -1,13 +1,14 @@
-//! `annals events` and `annals state`: one stream through a running server.
+//! `annals events`: the events of one stream through a running server.
+//!
+//! Deliberately absent: what they add up to (`life`).
 
 use clap::Args;
 use client::Query;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::request;
 use crate::args::Server;
 use crate::exit::{Exit, Failure};
-use crate::logging::talk;
 use crate::output;
 use crate::settings::{OutputFormat, Settings};
 
@@ -16,12 +17,6 @@ pub(crate) const EVENTS_HELP: &str = "\
 Examples:
   annals events {stream}
   annals events {stream} --output ndjson | jq .data";
-
-/// The help text of `state` after the options.
-pub(crate) const STATE_HELP: &str = "\
-Examples:
-  annals state {stream}
-  annals state {stream} --output json | jq .state";
 
 /// Arguments of `events`.
 #[derive(Debug, Args)]
@@ -36,29 +31,19 @@ pub struct EventsArgs {
     pub server: Server,
 }
 
-/// Arguments of `state`.
-#[derive(Debug, Args)]
-pub struct StateArgs {
-    /// The stream: its category, a dash and its id
-    stream: String,
-    /// The tenant of the stream
-    #[arg(long, default_value = "main")]
-    tenant: String,
-    /// Which server.
-    #[command(flatten)]
-    pub server: Server,
-}
-
 /// How many events are asked for at once.
 const PAGE_SIZE: u32 = 500;
 
-const EVENT_COLUMNS: [&str; 8] = [
+const EVENT_COLUMNS: [&str; 11] = [
     "version",
     "type",
     "occurred_at",
     "recorded_at",
     "actor",
+    "command",
     "command_id",
+    "correlation_id",
+    "causation_id",
     "traceparent",
     "data",
 ];
@@ -100,40 +85,21 @@ fn shown(mut event: Value, format: OutputFormat) -> Value {
     if !format.is_json()
         && let Some(actor) = event.get("actor").filter(|actor| actor.is_object())
     {
-        let text = |name: &str| actor.get(name).and_then(Value::as_str).unwrap_or_default();
-        event["actor"] = Value::String(format!("{}:{}", text("kind"), text("id")));
+        event["actor"] = actor_of(actor);
     }
     event
 }
 
-/// Shows what a stream's events add up to.
-pub(super) async fn state(settings: &Settings, args: &StateArgs) -> Result<Exit, Failure> {
-    let client = request::client(settings)?;
-    let folded = client.state(&args.stream, &query(&args.tenant)).await;
-    let folded = folded
-        .map_err(|error| request::failed(settings, error))?
-        .value;
-    let text = serde_json::to_string(&folded);
-    let text = text.map_err(|error| Failure::of(Exit::Failed, &error))?;
-    match settings.output {
-        // A state is a tree: people can read it as indented JSON, but not in one cell.
-        OutputFormat::Table => {
-            talk!("{} at version {}", args.stream, folded.version);
-            output::json(&output::pretty(folded.state.get()))?;
-        }
-        OutputFormat::Json => output::json(&output::pretty(&text))?,
-        OutputFormat::Ndjson => output::json(&text)?,
-        OutputFormat::Csv => {
-            let row = json!({
-                "stream": args.stream, "version": folded.version, "state": folded.state.get(),
-            });
-            output::rows(settings.output, &["stream", "version", "state"], &[row])?;
-        }
+/// An actor as `kind:id`; null if nobody is named.
+pub(super) fn actor_of(actor: &Value) -> Value {
+    let text = |name: &str| actor.get(name).and_then(Value::as_str);
+    match (text("kind"), text("id")) {
+        (Some(kind), Some(id)) => Value::String(format!("{kind}:{id}")),
+        _ => Value::Null,
     }
-    Ok(Exit::Done)
 }
 
-fn query(tenant: &str) -> Query {
+pub(super) fn query(tenant: &str) -> Query {
     Query {
         tenant: Some(tenant.to_owned()),
         ..Query::default()

@@ -23,3 +23,4 @@ mod runs;
 mod tools;
 mod traced;
 mod waits;
+mod walked;
