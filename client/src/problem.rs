@@ -289,6 +289,8 @@ codes! {
     StoryNotFound = "story_not_found",
     /// The stream has no such version yet (404).
     VersionNotFound = "version_not_found",
+    /// The moments that are asked for contradict each other (422).
+    MomentUnclear = "moment_unclear",
     /// The stream is long, and not folded to the moment yet; ask again (503).
     FoldUnfinished = "fold_unfinished",
     /// Too many events lie between the two moments (422).

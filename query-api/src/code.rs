@@ -65,6 +65,9 @@ door::codes! {
     VERSION_NOT_FOUND = ("version_not_found", 404, "The stream has no such version",
         "The stream has `version` events so far, as far as the index has read the log: pass the \
          position token of your command as `min_position`.");
+    MOMENT_UNCLEAR = ("moment_unclear", 422, "The moments that are asked for contradict each other",
+        "`detail` says which parameters: a version and a time for one moment, two moments in the wrong \
+         order, or a kind of time without a time.");
     FOLD_UNFINISHED = ("fold_unfinished", 503, "The stream is long, and not folded to its end yet",
         "One answer folds for a bounded time. The `folded` events are kept: ask again after \
          `Retry-After`, and the fold goes on from there.");

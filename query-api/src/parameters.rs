@@ -113,7 +113,7 @@ impl StateParameters {
         let moment = moment(version, time, self.time.as_deref())?;
         // Clients may send the default.
         if self.time.as_deref() == Some("occurred") && self.at_time.is_none() {
-            return Err(invalid(
+            return Err(unclear(
                 "time",
                 "time says what at_time means; give at_time, too",
             ));
@@ -142,7 +142,7 @@ impl DiffParameters {
         let is_occurred = time == Some("occurred");
         if is_occurred && self.from_time.is_none() && self.to_time.is_none() {
             let detail = "time says what from_time and to_time mean; give one of them, too";
-            return Err(invalid("time", detail));
+            return Err(unclear("time", detail));
         }
         let is_backwards = match (from, to) {
             (Some(Moment::Version(from)), Some(Moment::Version(to))) => from > to,
@@ -163,7 +163,12 @@ impl DiffParameters {
 
 /// The problem of two moments in the wrong order.
 pub(super) fn backwards() -> Problem {
-    invalid("from", "from lies behind to; give the earlier one as from")
+    unclear("from", "from lies behind to; give the earlier one as from")
+}
+
+/// Each parameter is right, but they do not go together.
+fn unclear(parameter: &'static str, detail: impl Into<String>) -> Problem {
+    Problem::new(code::MOMENT_UNCLEAR, detail).member("parameter", parameter)
 }
 
 fn invalid(parameter: &'static str, detail: impl Into<String>) -> Problem {
@@ -185,7 +190,7 @@ fn moment(
         (None, None) => Ok(None),
         (Some(_), Some(_)) => {
             let detail = format!("give {} or {}, not both", version.0, at.0);
-            Err(invalid(at.0, detail))
+            Err(unclear(at.0, detail))
         }
         (Some(text), None) => {
             let number = number_from(0, version.0, Some(text), 0, VERSION_MAX)?;

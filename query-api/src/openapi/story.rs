@@ -26,7 +26,7 @@ fn operation() -> Value {
         json!({"name": "correlation", "in": "path", "required": true,
                "description": "The correlation id. A command without one begins a conversation whose \
                                id is its own.",
-               "schema": {"type": "string", "minLength": 1, "maxLength": 255}}),
+               "schema": {"type": "string", "pattern": r"^[!#-\[\]-~]{1,255}$"}}),
         known_parameter(),
     ];
     parameters.extend(common_parameters());

@@ -25,7 +25,7 @@ use crate::difference::{Authors, Kind, changes};
 use crate::parameters::{
     DiffParameters, Moment, OneParameters, StateParameters, backwards, stream_of,
 };
-use crate::{Inner, QueryDoor, failed};
+use crate::{Inner, QueryDoor, code, failed};
 
 /// The most events between the two moments of a difference: each of them is looked at.
 pub(crate) const DIFF_EVENTS_MAX: u64 = 10_000;
@@ -379,5 +379,5 @@ async fn note_authors(
 fn from_missing() -> Problem {
     let detail = "give from or from_time: without it, the version before `to` is meant, and `to` is \
                   a time";
-    Problem::new(door::code::QUERY_INVALID, detail).member("parameter", "from")
+    Problem::new(code::MOMENT_UNCLEAR, detail).member("parameter", "from")
 }

@@ -260,18 +260,18 @@ async fn a_stream_says_what_it_is_and_bad_questions_get_an_answer() {
         ("/state?at_version=-1", 400, "query_invalid"),
         (
             "/state?at_version=1&at_time=2018-01-01T00:00:00Z",
-            400,
-            "query_invalid",
+            422,
+            "moment_unclear",
         ),
         ("/state?at_time=yesterday", 400, "query_invalid"),
-        ("/state?time=occurred", 400, "query_invalid"),
+        ("/state?time=occurred", 422, "moment_unclear"),
         (
             "/state?at_time=2018-01-01T00:00:00Z&time=now",
             400,
             "query_invalid",
         ),
-        ("/diff?from=3&to=2", 400, "query_invalid"),
-        ("/diff?to_time=2018-01-01T00:00:00Z", 400, "query_invalid"),
+        ("/diff?from=3&to=2", 422, "moment_unclear"),
+        ("/diff?to_time=2018-01-01T00:00:00Z", 422, "moment_unclear"),
         ("/diff?from=1&to=9", 404, "version_not_found"),
         ("/diff?at=1", 400, "query_invalid"),
     ] {
