@@ -8,8 +8,10 @@
 mod batch;
 mod command;
 mod feed;
+mod life;
 mod problem;
 mod query;
+mod story;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -22,8 +24,10 @@ pub use batch::{
 };
 pub use command::{Accepted, Command, EventRef};
 pub use feed::{Feed, FeedItem, FeedKind, FeedPlace, FeedQuery};
+pub use life::{Change, Diff, EventAuthor, Moment, Standing, StreamSummary};
 pub use problem::{ClientError, Code, Problem};
 pub use query::{EventsPage, Folded, Freshness, Page, Query, Read, RecordedEvent};
+pub use story::{Story, StoryCommit, StoryEvent};
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

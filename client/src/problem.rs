@@ -291,6 +291,18 @@ codes! {
     StreamDamaged = "stream_damaged",
     /// The stream's state is too large to be shown (422).
     StateTooLarge = "state_too_large",
+    /// There is no such conversation (404).
+    StoryNotFound = "story_not_found",
+    /// The stream has no such version yet (404).
+    VersionNotFound = "version_not_found",
+    /// The moments that are asked for contradict each other (422).
+    MomentUnclear = "moment_unclear",
+    /// The stream is long, and not folded to the moment yet; ask again (503).
+    FoldUnfinished = "fold_unfinished",
+    /// Too many events lie between the two moments (422).
+    RangeTooLong = "range_too_long",
+    /// By business time, the rules fail on what is left of the events (422).
+    StateImpossible = "state_impossible",
     /// The stream has another version than the expected one (412).
     VersionConflict = "version_conflict",
 }

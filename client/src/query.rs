@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::life::Moment;
 use crate::wire::{Answered, header, segment};
 use crate::{Client, ClientError};
 
@@ -119,10 +120,21 @@ pub struct RecordedEvent {
 pub struct Folded {
     /// The stream.
     pub stream: String,
-    /// Its version.
+    /// The version of the last event that counts; 0 is the empty state.
     pub version: u64,
     /// The state, as JSON.
     pub state: Box<RawValue>,
+    /// The id of that event's commit; absent for version 0.
+    pub commit: Option<Uuid>,
+    /// When that commit was recorded; absent for version 0.
+    pub recorded_at: Option<Timestamp>,
+    /// Whether the stream never was in this state: by business time, events are left out although
+    /// they come earlier.
+    pub hypothetical: bool,
+    /// How many events up to `version` are left out.
+    pub skipped: u64,
+    /// Whether records that are still to come may change the answer.
+    pub provisional: bool,
     /// The position at which it was read.
     pub position: Option<PositionToken>,
 }
@@ -149,8 +161,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn state(&self, stream: &str, query: &Query) -> Result<Read<Folded>, ClientError> {
-        self.question(&format!("streams/{}/state", segment(stream)), query)
-            .await
+        self.state_at(stream, Moment::Newest, query).await
     }
 
     /// One row of a read model, by the columns of its key, joined by commas.
@@ -185,7 +196,7 @@ impl Client {
         self.question(&path, query).await
     }
 
-    async fn question<T: DeserializeOwned>(
+    pub(crate) async fn question<T: DeserializeOwned>(
         &self,
         path: &str,
         query: &Query,

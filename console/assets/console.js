@@ -92,8 +92,26 @@ function live() {
   start();
 }
 
+/** Shows the moment that a slider was moved to, once it rests. */
+function slider() {
+  const form = document.querySelector("[data-slider]");
+  const range = form?.querySelector("input[type=range]");
+  if (!range) return;
+  const shown = form.querySelector("output");
+  let rest = 0;
+  range.addEventListener("input", () => {
+    shown.value = range.value;
+    clearTimeout(rest);
+  });
+  range.addEventListener("change", () => {
+    clearTimeout(rest);
+    rest = setTimeout(() => form.requestSubmit(), 200);
+  });
+}
+
 theme();
 live();
+slider();
 
 /** In a narrow window, the menu shows the room that is looked at. */
 function menu() {

@@ -25,6 +25,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; i
 pub(crate) enum Room {
     Overview,
     Streams,
+    Stories,
     Models,
     Refusals,
     Projections,
@@ -34,9 +35,10 @@ pub(crate) enum Room {
 
 impl Room {
     /// Every room, in the order of the menu.
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Overview,
         Self::Streams,
+        Self::Stories,
         Self::Models,
         Self::Refusals,
         Self::Projections,
@@ -49,6 +51,7 @@ impl Room {
         match self {
             Self::Overview => "Overview",
             Self::Streams => "Streams",
+            Self::Stories => "Stories",
             Self::Models => "Read models",
             Self::Refusals => "Refusals",
             Self::Projections => "Projections",
@@ -62,6 +65,7 @@ impl Room {
         match self {
             Self::Overview => "/console",
             Self::Streams => "/console/streams",
+            Self::Stories => "/console/stories",
             Self::Models => "/console/models",
             Self::Refusals => "/console/refusals",
             Self::Projections => "/console/projections",
@@ -75,9 +79,12 @@ impl Room {
         match self {
             Self::Streams => Some("Data"),
             Self::Projections => Some("Operation"),
-            Self::Overview | Self::Models | Self::Refusals | Self::Parked | Self::Configuration => {
-                None
-            }
+            Self::Overview
+            | Self::Stories
+            | Self::Models
+            | Self::Refusals
+            | Self::Parked
+            | Self::Configuration => None,
         }
     }
 
@@ -86,6 +93,7 @@ impl Room {
         match self {
             Self::Overview => "M2 13.5h12M4 11V7.5M8 11V3M12 11V6",
             Self::Streams => "M2 4.5h7M2 8h12M2 11.5h9M12 4.5h2",
+            Self::Stories => "M4 3v10M4 5h4M4 10.5h4M8 3.5h6v3H8zM8 9h6v3H8z",
             Self::Models => "M2.5 3h11v10h-11zM2.5 6.5h11M6.5 6.5V13",
             Self::Refusals => "M8 2.2a5.8 5.8 0 1 0 0 11.6a5.8 5.8 0 1 0 0-11.6M4 4l8 8",
             Self::Projections => "M2.5 3h4v4h-4zM9.5 9h4v4h-4zM6.5 5h5.2v4",

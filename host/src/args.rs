@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    events, export, log, parked, projections, read, schema, send, stream, verify_cluster,
+    events, export, life, log, parked, projections, read, schema, send, story, verify_cluster,
 };
 use crate::settings::{Flags, LogFormat, OutputFormat, Role, Standby};
 
@@ -196,9 +196,18 @@ pub enum Command {
     /// Show the events of a stream, or follow those of all streams
     #[command(after_help = events::EVENTS_HELP)]
     Events(events::EventsArgs),
-    /// Show the state of a stream: its events folded
-    #[command(after_help = stream::STATE_HELP)]
-    State(stream::StateArgs),
+    /// Show what a stream is: its version, times, place and last event
+    #[command(after_help = life::STREAM_HELP)]
+    Stream(life::StreamArgs),
+    /// Show the state of a stream, now or at any moment: its events folded
+    #[command(after_help = life::STATE_HELP)]
+    State(life::StateArgs),
+    /// Show what differs between two states of a stream, and which event changed it
+    #[command(after_help = life::DIFF_HELP)]
+    Diff(life::DiffArgs),
+    /// Show a conversation as a tree: commands, their events, and what they caused
+    #[command(after_help = story::HELP)]
+    Story(story::StoryArgs),
     /// Show rows of a read model, as they are or as they were
     #[command(after_help = read::HELP)]
     Read(read::ReadArgs),
@@ -393,8 +402,11 @@ impl Cli {
             Command::Import(Import::Commands { server, .. }) => server.add_to(&mut flags),
             Command::Send(args) => args.server.add_to(&mut flags),
             Command::Events(args) => args.server.add_to(&mut flags),
+            Command::Stream(args) => args.server.add_to(&mut flags),
             Command::State(args) => args.server.add_to(&mut flags),
             Command::Read(args) => args.server.add_to(&mut flags),
+            Command::Diff(args) => args.server.add_to(&mut flags),
+            Command::Story(args) => args.server.add_to(&mut flags),
             Command::VerifyCluster(args) => args.add_to(&mut flags),
             Command::Export(_)
             | Command::Log(_)

@@ -39,7 +39,7 @@ pub use error::{RuntimeError, StoppedProjection};
 pub use fold::changes::{Changes, Row};
 pub use models::commit_index::{COMMIT_INDEX, CommitIndex};
 pub use models::general::with_general;
-pub use models::places::{CommitPlace, StreamPlaces};
+pub use models::places::{CommitPlace, StreamPlaces, StreamSummary, is_over};
 pub use models::rejections::Rejections;
 pub use models::search::{CommitFilter, FoundCommit, PositionRange, first_from, last_until};
 pub use models::stream_index::{STREAM_INDEX, StreamIndex};

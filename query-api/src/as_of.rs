@@ -33,14 +33,14 @@ const PROVISIONAL: HeaderName = HeaderName::from_static("annals-provisional");
 
 /// A moment that a client asks for.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Moment {
+pub(super) enum AsOf {
     /// A time of recording.
     Time(Timestamp),
     /// How far each partition has got.
     Position(PositionToken),
 }
 
-impl Moment {
+impl AsOf {
     /// # Errors
     /// `query_invalid`.
     pub(super) fn read(text: &str) -> Result<Self, Problem> {
@@ -77,7 +77,7 @@ pub(super) struct PastPage<'a> {
 struct Past {
     snapshot: Snapshot,
     /// The moment as the history has it.
-    moment: Moment,
+    moment: AsOf,
     is_final: bool,
 }
 
@@ -86,7 +86,7 @@ impl Inner {
     pub(super) async fn page_as_of(
         &self,
         tenant: &str,
-        moment: &Moment,
+        moment: &AsOf,
         page: PastPage<'_>,
     ) -> Result<Response, Problem> {
         let PastPage {
@@ -119,7 +119,7 @@ impl Inner {
     pub(super) async fn row_as_of(
         &self,
         tenant: &str,
-        moment: &Moment,
+        moment: &AsOf,
         asker: &Asker<'_>,
         key: Vec<Value>,
     ) -> Result<Response, Problem> {
@@ -145,7 +145,7 @@ impl Inner {
         &self,
         shown: &ShownModel,
         statement: &Statement,
-        moment: &Moment,
+        moment: &AsOf,
     ) -> Result<Past, Problem> {
         let Some(moment) = moment.within(shown) else {
             let name = shown.model.name;
@@ -176,15 +176,15 @@ impl Inner {
         connection: &mut PgConnection,
         shown: &ShownModel,
         statement: &Statement,
-        moment: &Moment,
+        moment: &AsOf,
     ) -> Result<(Snapshot, bool), sqlx::Error> {
         let mut tx = connection.begin().await?;
         sqlx::raw_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             .execute(&mut *tx)
             .await?;
         let setting = match moment {
-            Moment::Time(time) => time.to_string(),
-            Moment::Position(token) => places(&mut tx, token).await?,
+            AsOf::Time(time) => time.to_string(),
+            AsOf::Position(token) => places(&mut tx, token).await?,
         };
         sqlx::query("SELECT set_config('annals.as_of', $1, true)")
             .bind(setting)
@@ -193,7 +193,7 @@ impl Inner {
         let rows = statement.query(HeadForm::WithParked).fetch_all(&mut *tx);
         let snapshot = super::snapshot::of_rows(rows.await?)?;
         let is_final = match moment {
-            Moment::Time(time) => {
+            AsOf::Time(time) => {
                 let later = "SELECT count(*) FROM annals.generation AS g \
                              JOIN annals.checkpoint AS c USING (projection, generation) \
                              WHERE g.projection = $1 AND g.state = 'live' \
@@ -206,7 +206,7 @@ impl Inner {
                 later >= i64::from(self.log.partition_count())
             }
             // Each partition is cut behind a commit that stands there.
-            Moment::Position(_) => true,
+            AsOf::Position(_) => true,
         };
         tx.commit().await?;
         Ok((snapshot, is_final))
@@ -267,7 +267,7 @@ async fn places(
     serde_json::to_string(&places).map_err(|error| sqlx::Error::Encode(Box::new(error)))
 }
 
-impl Moment {
+impl AsOf {
     /// The moment as the read model's history has it; absent if it keeps none.
     fn within(&self, shown: &ShownModel) -> Option<Self> {
         if !shown.history.is_kept() {

@@ -7,7 +7,7 @@
 use door::Problem;
 use projector::{ColumnType, Value};
 
-use super::as_of::Moment;
+use super::as_of::AsOf;
 use super::code;
 use super::offered::{Direction, Operator, PARAMETERS};
 use super::parameters::limit;
@@ -56,7 +56,7 @@ pub(super) struct Asked {
     pub(super) format: Option<String>,
     pub(super) min_position: Option<String>,
     /// The moment as of which the rows are shown; absent: now.
-    pub(super) as_of: Option<Moment>,
+    pub(super) as_of: Option<AsOf>,
 }
 
 /// Whether the rows are counted.
@@ -126,7 +126,7 @@ impl Asked {
             },
             format: once.format,
             min_position: once.min_position,
-            as_of: once.as_of.as_deref().map(Moment::read).transpose()?,
+            as_of: once.as_of.as_deref().map(AsOf::read).transpose()?,
             filters,
             sort,
         })

@@ -43,6 +43,9 @@ door::codes! {
         "No reader goes beyond a damaged place until an operator has examined it.");
     FEEDS_EXHAUSTED = ("feeds_exhausted", 503, "The node serves as many feeds as it may",
         "Ask another node, or ask again after `Retry-After`. Operators: `feed_followers_max`.");
+    STORY_NOT_FOUND = ("story_not_found", 404, "There is no such conversation",
+        "No command with this correlation id was recorded, or it was not read yet: pass the position \
+         token of your command as `min_position`.");
     AGGREGATE_UNKNOWN = ("aggregate_unknown", 404, "The state of this stream is not known here",
         "The stream exists, but its category is not registered with this program, so its events \
          cannot be folded.");
@@ -69,6 +72,20 @@ door::codes! {
          until an operator has examined the log.");
     STATE_TOO_LARGE = ("state_too_large", 422, "The stream's state is too large to be shown",
         "The state has more than `max` bytes. Read the events page by page instead.");
+    VERSION_NOT_FOUND = ("version_not_found", 404, "The stream has no such version",
+        "The stream has `version` events so far, as far as the index has read the log: pass the \
+         position token of your command as `min_position`.");
+    MOMENT_UNCLEAR = ("moment_unclear", 422, "The moments that are asked for contradict each other",
+        "`detail` says which parameters: a version and a time for one moment, two moments in the wrong \
+         order, or a kind of time without a time.");
+    FOLD_UNFINISHED = ("fold_unfinished", 503, "The stream is long, and not folded to its end yet",
+        "One answer folds for a bounded time. The `folded` events are kept: ask again after \
+         `Retry-After`, and the fold goes on from there.");
+    RANGE_TOO_LONG = ("range_too_long", 422, "Too many events lie in the range",
+        "Each event of the range must be looked at for the answer. Ask for fewer events.");
+    STATE_IMPOSSIBLE = ("state_impossible", 422, "The rules cannot fold such a history",
+        "By business time, some events are left out although they come earlier in the stream, and \
+         the rules fail on what is left. Ask with `time=recorded`, or by version.");
     UPGRADE_NEEDED = ("upgrade_needed", 503, "A newer program is needed",
         "The stream has an event of a type or shape that this program does not know. Nothing is \
          damaged: a newer program reads it. `schema=recorded` shows the events as they are.");

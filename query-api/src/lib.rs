@@ -2,7 +2,9 @@
 //!
 //! - `GET /v1/read`, `/v1/read/{model}`, `/v1/read/{model}/{key}`: the read models
 //! - `GET /v1/events`: all accepted commits, from any place on
-//! - `GET /v1/streams/{stream}/events`, `/state`: the events and the state of a stream
+//! - `GET /v1/streams/{stream}`, `/events`, `/state`, `/diff`: a stream, its events, its state at
+//!   any moment, and what differs between two
+//! - `GET /v1/stories/{correlation}`: a conversation as a tree
 //!
 //! Invariant: a row or an event is shown only for the tenant of the request; an event only if its
 //! record is the one that was projected. Deliberately absent: commands, and the layer that
@@ -14,6 +16,7 @@ mod asked;
 mod cache;
 pub mod code;
 mod cursor;
+mod difference;
 mod export;
 mod feed;
 mod format;
@@ -27,6 +30,7 @@ mod read;
 mod shown;
 mod snapshot;
 mod statement;
+mod story;
 mod streams;
 mod values;
 
@@ -52,6 +56,7 @@ use feed::{FEED_CONNECTIONS, Feeds};
 use levels::Levels;
 use shown::ShownModel;
 use snapshot::CONNECTIONS_MAX;
+use streams::{LONG_FOLDS_MAX, Snapshots};
 
 pub use openapi::fragment;
 
@@ -85,6 +90,8 @@ struct Inner {
     exports: Exports,
     feeds: Feeds,
     waited_reads: Semaphore,
+    snapshots: Snapshots,
+    long_folds: Semaphore,
 }
 
 /// The log whose read models are shown.
@@ -155,6 +162,8 @@ impl QueryDoor {
                 FeedControl::default(),
             ),
             waited_reads: Semaphore::new(WAITED_READS_MAX),
+            snapshots: Snapshots::default(),
+            long_folds: Semaphore::new(LONG_FOLDS_MAX),
             log: Arc::clone(log),
             registry,
             pool: snapshot::pool(url, &whose, CONNECTIONS_MAX, &snapshot::KEPT_PLANS)?,
@@ -223,7 +232,10 @@ pub fn router(door: QueryDoor) -> Router {
         .route("/v1/read/{model}", get(read::page))
         .route("/v1/read/{model}/{key}", get(read::one))
         .route("/v1/events", get(feed::events))
+        .route("/v1/stories/{correlation}", get(story::story))
+        .route("/v1/streams/{stream}", get(streams::summary))
         .route("/v1/streams/{stream}/events", get(streams::events))
+        .route("/v1/streams/{stream}/diff", get(streams::diff))
         .route("/v1/streams/{stream}/state", get(streams::state))
         .with_state(door)
 }

@@ -4,6 +4,8 @@
 //! occur is listed. Deliberately absent: components that both doors use ([`door::openapi`]).
 
 mod feed;
+mod life;
+mod story;
 mod streams;
 
 use std::sync::Arc;
@@ -60,6 +62,7 @@ pub fn fragment(
     }
     feed::describe(&mut fragment);
     streams::describe(&mut fragment, registry, domain);
+    story::describe(&mut fragment);
     fragment.schema("ReadModels", models_schema());
     fragment.schema("ReadModel", model_schema());
     fragment.schema("Column", read_column_schema());

@@ -8,11 +8,11 @@ use axum::http::{HeaderMap, HeaderName};
 use axum::response::Response;
 use door::header::{MIN_POSITION, TIMEOUT_MS, TIMEOUT_MS_MAX, single};
 use door::{Deadline, Problem};
-use kernel::StreamName;
+use kernel::{StreamName, Timestamp};
 use position::{PositionToken, TokenError};
 use serde::Deserialize;
 
-use super::as_of::Moment;
+use super::as_of::AsOf;
 use super::code;
 
 /// The number of rows or events of a page if the client names none.
@@ -35,6 +35,41 @@ pub(super) const POSITION_PATTERN: &str = "^A[g-v][A-Za-z0-9_-]{29,}$";
 pub(super) struct OneParameters {
     min_position: Option<String>,
     as_of: Option<String>,
+}
+
+/// The parameters of a state.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StateParameters {
+    at_version: Option<String>,
+    at_time: Option<String>,
+    time: Option<String>,
+    min_position: Option<String>,
+}
+
+/// The parameters of what differs between two places.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DiffParameters {
+    from: Option<String>,
+    to: Option<String>,
+    from_time: Option<String>,
+    to_time: Option<String>,
+    time: Option<String>,
+    min_position: Option<String>,
+}
+
+/// A moment in the life of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// After its last event.
+    Newest,
+    /// After this many events.
+    Version(u64),
+    /// After what was recorded up to this time.
+    Recorded(Timestamp),
+    /// After what happened up to this time, as the business says it.
+    Occurred(Timestamp),
 }
 
 /// The parameters of a page of events.
@@ -67,12 +102,120 @@ impl Shape {
 }
 
 impl OneParameters {
-    pub(super) fn as_of(&self) -> Result<Option<Moment>, Problem> {
-        self.as_of.as_deref().map(Moment::read).transpose()
+    pub(super) fn as_of(&self) -> Result<Option<AsOf>, Problem> {
+        self.as_of.as_deref().map(AsOf::read).transpose()
     }
 
     pub(super) fn wait(&self, headers: &HeaderMap) -> Result<Wait, Problem> {
         Wait::of(self.min_position.as_deref(), headers)
+    }
+}
+
+impl StateParameters {
+    /// The moment that is asked for.
+    pub(super) fn moment(&self) -> Result<Moment, Problem> {
+        let version = ("at_version", self.at_version.as_deref());
+        let time = ("at_time", self.at_time.as_deref());
+        let moment = moment(version, time, self.time.as_deref())?;
+        // Clients may send the default.
+        if self.time.as_deref() == Some("occurred") && self.at_time.is_none() {
+            return Err(unclear(
+                "time",
+                "time says what at_time means; give at_time, too",
+            ));
+        }
+        Ok(moment.unwrap_or(Moment::Newest))
+    }
+
+    pub(super) fn wait(&self, headers: &HeaderMap) -> Result<Wait, Problem> {
+        Wait::of(self.min_position.as_deref(), headers)
+    }
+}
+
+impl DiffParameters {
+    /// The two moments; the first is absent if it is the version before the second.
+    pub(super) fn moments(&self) -> Result<(Option<Moment>, Moment), Problem> {
+        let time = self.time.as_deref();
+        let of = |version, at| moment(version, at, time);
+        let from = of(
+            ("from", self.from.as_deref()),
+            ("from_time", self.from_time.as_deref()),
+        )?;
+        let to = of(
+            ("to", self.to.as_deref()),
+            ("to_time", self.to_time.as_deref()),
+        )?;
+        let is_occurred = time == Some("occurred");
+        if is_occurred && self.from_time.is_none() && self.to_time.is_none() {
+            let detail = "time says what from_time and to_time mean; give one of them, too";
+            return Err(unclear("time", detail));
+        }
+        let is_backwards = match (from, to) {
+            (Some(Moment::Version(from)), Some(Moment::Version(to))) => from > to,
+            (Some(Moment::Recorded(from)), Some(Moment::Recorded(to)))
+            | (Some(Moment::Occurred(from)), Some(Moment::Occurred(to))) => from > to,
+            _ => false,
+        };
+        match is_backwards {
+            true => Err(backwards()),
+            false => Ok((from, to.unwrap_or(Moment::Newest))),
+        }
+    }
+
+    pub(super) fn wait(&self, headers: &HeaderMap) -> Result<Wait, Problem> {
+        Wait::of(self.min_position.as_deref(), headers)
+    }
+}
+
+/// The problem of two moments in the wrong order.
+pub(super) fn backwards() -> Problem {
+    unclear("from", "from lies behind to; give the earlier one as from")
+}
+
+/// Each parameter is right, but they do not go together.
+fn unclear(parameter: &'static str, detail: impl Into<String>) -> Problem {
+    Problem::new(code::MOMENT_UNCLEAR, detail).member("parameter", parameter)
+}
+
+fn invalid(parameter: &'static str, detail: impl Into<String>) -> Problem {
+    Problem::new(door::code::QUERY_INVALID, detail).member("parameter", parameter)
+}
+
+/// A moment by version or by time; absent if neither is given.
+fn moment(
+    version: (&'static str, Option<&str>),
+    at: (&'static str, Option<&str>),
+    time: Option<&str>,
+) -> Result<Option<Moment>, Problem> {
+    let is_occurred = match time {
+        None | Some("recorded") => false,
+        Some("occurred") => true,
+        Some(_) => return Err(invalid("time", "time must be recorded or occurred")),
+    };
+    match (version.1, at.1) {
+        (None, None) => Ok(None),
+        (Some(_), Some(_)) => {
+            let detail = format!("give {} or {}, not both", version.0, at.0);
+            Err(unclear(at.0, detail))
+        }
+        (Some(text), None) => {
+            let number = number_from(0, version.0, Some(text), 0, VERSION_MAX)?;
+            Ok(Some(Moment::Version(number)))
+        }
+        (None, Some(text)) => {
+            let parsed = text.parse::<Timestamp>().map_err(|error| {
+                let detail = format!(
+                    "{} must be a time such as 2026-03-01T12:00:00Z ({error}); in a URL, + is \
+                     written %2B",
+                    at.0
+                );
+                invalid(at.0, detail)
+            })?;
+            Ok(Some(match is_occurred {
+                true => Moment::Occurred(parsed),
+                false => Moment::Recorded(parsed),
+            }))
+        }
     }
 }
 
@@ -111,14 +254,27 @@ pub(super) fn limit(text: Option<&str>) -> Result<u32, Problem> {
 
 /// An integer from 1 to `max`, written with digits only.
 fn number(name: &'static str, text: Option<&str>, absent: u64, max: u64) -> Result<u64, Problem> {
+    number_from(1, name, text, absent, max)
+}
+
+/// An integer from `min` to `max`, written with digits only.
+fn number_from(
+    min: u64,
+    name: &'static str,
+    text: Option<&str>,
+    absent: u64,
+    max: u64,
+) -> Result<u64, Problem> {
     let Some(text) = text else { return Ok(absent) };
     let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse().ok().filter(|_| is_digits);
     number
-        .filter(|number| (1..=max).contains(number))
+        .filter(|number| (min..=max).contains(number))
         .ok_or_else(|| {
-            let detail = format!("{name} must be an integer from 1 to {max}");
-            Problem::new(door::code::QUERY_INVALID, detail).member("parameter", name)
+            invalid(
+                name,
+                format!("{name} must be an integer from {min} to {max}"),
+            )
         })
 }
 

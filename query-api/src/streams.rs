@@ -1,8 +1,12 @@
-//! The events of a stream in the log, and the state that they fold to.
+//! The events of a stream, read from the log.
 //!
 //! Invariant: the read model `stream_index` gives the places; the log gives the events. Each record
 //! must be the one that was projected, by its hash. A different record is damage: it is logged with
-//! its place, and nothing is shown.
+//! its place, and nothing is shown. Deliberately absent: what events fold to (`life`).
+
+mod fold;
+mod life;
+mod snapshots;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -23,8 +27,12 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::answer::{link_next, tagged};
-use super::parameters::{EventParameters, OneParameters, Shape, Wait, stream_of};
+use super::parameters::{EventParameters, Shape, VERSION_MAX, Wait, stream_of};
 use super::{Inner, QueryDoor, RETRY_AFTER, code, failed};
+
+pub(super) use fold::LONG_FOLDS_MAX;
+pub(super) use life::{CHANGES_MAX, DIFF_EVENTS_MAX, diff, state, summary};
+pub(super) use snapshots::Snapshots;
 
 /// How many commits are read from the log at once.
 const COMMITS_READ_MAX: usize = 64;
@@ -32,19 +40,11 @@ const COMMITS_READ_MAX: usize = 64;
 const COMMITS_READ_FIRST: usize = 2;
 /// The target size of one read from the log, in bytes.
 const BYTES_READ_TYPICAL: usize = 256 << 10;
-/// How many commits of a stream are folded between two queries to Postgres.
-const COMMITS_FOLDED_MAX: u32 = 1_000;
 /// A page of events ends after the commit with which its data reaches this many bytes.
 const PAGE_BYTES_MAX: usize = 2 << 20;
 /// The memory for a full page while it is made: the events, their text, and the commit that filled
 /// the page.
 const PAGE_ROOM_BYTES: usize = 2 * PAGE_BYTES_MAX + (1 << 20);
-/// The most bytes of a state that is shown. A stream with a larger state is older than the limit on
-/// states; its events can be read page by page.
-const STATE_BYTES_MAX: usize = 4 << 20;
-/// The most bytes of events that are folded for one state. Events may be larger than the state they
-/// fold to.
-const FOLDED_BYTES_MAX: usize = 64 << 20;
 /// When to try again if an operator must act first.
 const DAMAGED_RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -74,14 +74,6 @@ struct ShownEvent {
     actor: Option<Actor>,
     traceparent: Option<String>,
     position: Option<PositionToken>,
-}
-
-#[derive(Serialize)]
-struct Folded<'a> {
-    stream: &'a StreamName,
-    category: &'a str,
-    version: u64,
-    state: Box<RawValue>,
 }
 
 /// `GET /v1/streams/{stream}/events`
@@ -154,86 +146,11 @@ async fn events_of(
     Ok(response)
 }
 
-/// `GET /v1/streams/{stream}/state`
-pub(super) async fn state(
-    State(door): State<QueryDoor>,
-    Path(stream): Path<String>,
-    Query(parameters): Query<OneParameters>,
-    headers: HeaderMap,
-    charge: Charge,
-) -> Result<Response, Problem> {
-    let inner = &*door.inner;
-    let stream = stream_of(&stream)?;
-    let answered = state_of(inner, &stream, &parameters, &headers, charge).await;
-    inner.with_freshness(STREAM_INDEX, answered)
-}
-
-async fn state_of(
-    inner: &Inner,
-    stream: &StreamName,
-    parameters: &OneParameters,
-    headers: &HeaderMap,
-    charge: Charge,
-) -> Result<Response, Problem> {
-    let tenant = tenant(headers)?;
-    let wait = parameters.wait(headers)?;
-    let position = inner.position(STREAM_INDEX, &wait).await?;
-    let mut places = inner
-        .places(&tenant, stream, 1, COMMITS_FOLDED_MAX, &wait)
-        .await?;
-    let aggregate = inner.aggregate(stream)?;
-    let frozen = |error: &RuleError| frozen(stream, error);
-    let mut state = aggregate.initial().map_err(|error| frozen(&error))?;
-    let (mut version, mut folded) = (0, 0);
-    let mut reading = Reading::begin(charge).await?;
-    loop {
-        let mut rest = &places.commits[..];
-        while let Some(chunk) = reading.next(&mut rest).await? {
-            for (commit, place) in inner.read(&tenant, stream, places.partition, chunk).await? {
-                reading.came(&commit);
-                for event in &commit.events {
-                    let (name, data) = (&event.type_name, event.data.get());
-                    folded += data.len();
-                    let at = commit.occurred_at(event);
-                    aggregate
-                        .evolve_recorded(&mut state, name, event.schema, data, at)
-                        .map_err(|error| unread(stream, places.partition, place, &error))?;
-                }
-                version = commit.version();
-            }
-            if folded > FOLDED_BYTES_MAX {
-                return Err(too_large(stream));
-            }
-        }
-        if places.commits.len() < COMMITS_FOLDED_MAX as usize {
-            break;
-        }
-        places = inner
-            .places(&tenant, stream, version + 1, COMMITS_FOLDED_MAX, &wait)
-            .await?;
-    }
-    let json = aggregate
-        .encode_state(&state)
-        .map_err(|error| frozen(&error))?;
-    if json.len() > STATE_BYTES_MAX {
-        return Err(too_large(stream));
-    }
-    let body = Folded {
-        stream,
-        category: stream.category(),
-        version,
-        state: RawValue::from_string(json).map_err(Problem::internal)?,
-    };
-    // Strong, because `If-Match` of a command takes no weak tag; it begins with the version.
-    let tag = |digest| Tag::strong(format!("{version}-{digest}"));
-    tagged(headers, &body, position.as_ref(), tag)
-}
-
 /// How much of a stream is read for one answer, and the memory for it.
 ///
 /// Each answer begins with a small part of the shared memory. An answer that needs more waits for a
 /// large part before it reads on.
-struct Reading {
+pub(super) struct Reading {
     charge: Charge,
     has_large: bool,
     commits: usize,
@@ -241,7 +158,7 @@ struct Reading {
 }
 
 impl Reading {
-    async fn begin(charge: Charge) -> Result<Self, Problem> {
+    pub(super) async fn begin(charge: Charge) -> Result<Self, Problem> {
         charge.keep(SMALL_BYTES_MAX).await?;
         Ok(Self {
             charge,
@@ -252,7 +169,7 @@ impl Reading {
     }
 
     /// The places to read next.
-    async fn next<'p>(
+    pub(super) async fn next<'p>(
         &mut self,
         rest: &mut &'p [CommitPlace],
     ) -> Result<Option<&'p [CommitPlace]>, Problem> {
@@ -273,7 +190,7 @@ impl Reading {
     }
 
     /// Counts a commit that was read; returns the size of its events' data in bytes.
-    fn came(&mut self, commit: &Commit) -> usize {
+    pub(super) fn came(&mut self, commit: &Commit) -> usize {
         let data = commit.events.iter().map(|event| event.data.get().len());
         let size = data.sum::<usize>();
         self.commits += 1;
@@ -318,26 +235,45 @@ impl Inner {
         wait: &Wait,
     ) -> Result<StreamPlaces, Problem> {
         let places = StreamPlaces::of(&self.pool, tenant, stream, from, limit).await;
-        places.map_err(|error| failed(&error))?.ok_or_else(|| {
-            let category = stream.category();
-            let detail = match self.registry.get(category) {
-                Some(_) => format!("nothing is recorded for {stream}{}", wait.advice()),
-                None => format!(
-                    "nothing is recorded for {stream}, and no aggregate has the category \
-                     {category:?}; there are: {}",
-                    self.registry.categories()
-                ),
-            };
-            Problem::new(code::STREAM_NOT_FOUND, detail)
-        })
+        let places = places.map_err(|error| failed(&error))?;
+        places.ok_or_else(|| not_found(self, stream, wait))
     }
 
-    /// The commits at some places. Each record is checked against the hash that was stored when it
-    /// was projected.
+    /// The version of a stream for which something was recorded.
+    async fn require_stream(
+        &self,
+        tenant: &TenantId,
+        stream: &StreamName,
+        wait: &Wait,
+    ) -> Result<u64, Problem> {
+        let places = self.places(tenant, stream, VERSION_MAX, 1, wait).await?;
+        Ok(places.version)
+    }
+
+    /// The commits at some places of a stream, as [`Self::read_any`] reads them.
     async fn read<'p>(
         &self,
         tenant: &TenantId,
         stream: &StreamName,
+        partition: Partition,
+        places: &'p [CommitPlace],
+    ) -> Result<Vec<(Commit, &'p CommitPlace)>, Problem> {
+        let commits = self.read_any(tenant, stream, partition, places).await?;
+        match commits.iter().find(|(commit, _)| commit.stream != *stream) {
+            Some((_, place)) => {
+                let why = "the record belongs to another stream";
+                Err(damaged(stream, partition, place.offset, &why))
+            }
+            None => Ok(commits),
+        }
+    }
+
+    /// The commits at some places. Each record is checked against the hash that was stored when it
+    /// was projected. They were looked for because of `what`.
+    pub(super) async fn read_any<'p>(
+        &self,
+        tenant: &TenantId,
+        what: &(dyn std::fmt::Display + Sync),
         partition: Partition,
         places: &'p [CommitPlace],
     ) -> Result<Vec<(Commit, &'p CommitPlace)>, Problem> {
@@ -346,8 +282,7 @@ impl Inner {
         let records = records.map_err(|error| log_unavailable(&error))?;
         let mut commits = Vec::with_capacity(places.len());
         for (index, place) in places.iter().enumerate() {
-            let damaged =
-                |why: &dyn std::fmt::Display| damaged(stream, partition, place.offset, why);
+            let damaged = |why: &dyn std::fmt::Display| damaged(what, partition, place.offset, why);
             let Some(record) = records.get(index).and_then(Option::as_ref) else {
                 return Err(damaged(&"the record is gone"));
             };
@@ -357,13 +292,26 @@ impl Inner {
             let key = record.key.as_deref().unwrap_or_default();
             let value = record.value.as_deref().unwrap_or_default();
             let commit = Commit::read(key, value).map_err(|error| damaged(&error))?;
-            if commit.tenant != *tenant || commit.stream != *stream {
-                return Err(damaged(&"the record belongs to another stream"));
+            if commit.tenant != *tenant {
+                return Err(damaged(&"the record belongs to another tenant"));
             }
             commits.push((commit, place));
         }
         Ok(commits)
     }
+}
+
+fn not_found(inner: &Inner, stream: &StreamName, wait: &Wait) -> Problem {
+    let category = stream.category();
+    let detail = match inner.registry.get(category) {
+        Some(_) => format!("nothing is recorded for {stream}{}", wait.advice()),
+        None => format!(
+            "nothing is recorded for {stream}, and no aggregate has the category {category:?}; \
+             there are: {}",
+            inner.registry.categories()
+        ),
+    };
+    Problem::new(code::STREAM_NOT_FOUND, detail)
 }
 
 fn shown(
@@ -403,14 +351,6 @@ fn log_unavailable(error: &LogError) -> Problem {
     Problem::new(code::LOG_UNAVAILABLE, "the log does not answer").retry_after(RETRY_AFTER)
 }
 
-fn too_large(stream: &StreamName) -> Problem {
-    let detail = format!(
-        "the state of {stream} is too large to be shown at once; read its events page by page \
-         from /v1/streams/{stream}/events"
-    );
-    Problem::new(code::STATE_TOO_LARGE, detail).member("max", STATE_BYTES_MAX)
-}
-
 /// An event could not be read in this program's shapes, or not be folded.
 fn unread(
     stream: &StreamName,
@@ -438,12 +378,13 @@ fn frozen(stream: &StreamName, error: &RuleError) -> Problem {
 
 /// The place goes only into the server's log, for the operator.
 fn damaged(
-    stream: &StreamName,
+    what: &dyn std::fmt::Display,
     partition: Partition,
     offset: Offset,
     why: &dyn std::fmt::Display,
 ) -> Problem {
-    tracing::error!(%stream, %partition, %offset, %why, "a record of the log is damaged");
-    let detail = "a record of this stream was changed or is gone; an operator must examine the log";
+    tracing::error!(%what, %partition, %offset, %why, "a record of the log is damaged");
+    let detail =
+        "a record that belongs here was changed or is gone; an operator must examine the log";
     Problem::new(code::STREAM_DAMAGED, detail).retry_after(DAMAGED_RETRY_AFTER)
 }

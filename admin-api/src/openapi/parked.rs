@@ -81,6 +81,15 @@ fn waiting_schemas(fragment: &mut Fragment) {
                     another one stands there. Then nothing else is known.")),
                 "recorded_at": nullable(&moment("When it was recorded.")),
                 "command": nullable(&text("The type of its command.")),
+                "command_id": nullable(&text("The id of its command.")),
+                "correlation_id": nullable(&text("The conversation.")),
+                "causation_id": nullable(&text("The direct cause of the command.")),
+                "actor": nullable(&object("Who asked, if the client said it.", json!({
+                    "id": text("The actor's name within its kind."),
+                    "kind": text("The kind of actor."),
+                }))),
+                "traceparent": nullable(&text("W3C Trace Context of the command, if the client \
+                                               sent one.")),
                 "refusal": nullable(&text("The code of the refusal, if the command was refused.")),
                 "events": list(schema_ref("WaitingEvent"), "Its events, in their order."),
             }),

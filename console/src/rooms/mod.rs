@@ -3,6 +3,9 @@
 //! Deliberately absent: what the frame around them looks like, and how the node is asked.
 
 mod configuration;
+#[cfg(test)]
+mod history_tests;
+mod life;
 mod model;
 mod models;
 #[cfg(test)]
@@ -12,6 +15,7 @@ mod parked;
 mod projection;
 mod projections;
 mod refusals;
+mod story;
 mod stream;
 mod streams;
 #[cfg(test)]
@@ -40,6 +44,8 @@ pub(crate) fn router() -> Router<Console> {
             "/console/streams/{stream}/commands/{id}",
             get(stream::command),
         )
+        .route("/console/stories", get(story::rooms))
+        .route("/console/stories/{correlation}", get(story::page))
         .route("/console/models", get(models::page))
         .route("/console/models/{model}", get(model::page))
         .route("/console/models/{model}/{key}", get(model::row))

@@ -9,6 +9,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::stream::Actor;
 use super::{Parts, parts_of};
 use crate::form::{self, Action, Form};
 use crate::format;
@@ -86,6 +87,11 @@ struct Waiting {
     unreadable: Option<String>,
     recorded_at: Option<String>,
     command: Option<String>,
+    command_id: Option<String>,
+    correlation_id: Option<String>,
+    causation_id: Option<String>,
+    actor: Option<Actor>,
+    traceparent: Option<String>,
     /// The code of the refusal.
     refusal: Option<String>,
     events: Vec<WaitingEvent>,
@@ -298,7 +304,16 @@ fn one_waiting(commit: &Waiting) -> Markup {
         dl.facts {
             dt { "Position" } dd { (format::grouped(commit.position)) }
             @if let Some(command) = &commit.command { dt { "Command" } dd { (command) } }
+            @if let Some(actor) = &commit.actor { dt { "Actor" } dd { (actor.kind) " " (actor.id) } }
             @if let Some(at) = &commit.recorded_at { dt { "Recorded" } dd { (format::moment(at)) } }
+            @for (name, id) in [
+                ("Command id", &commit.command_id),
+                ("Correlation", &commit.correlation_id),
+                ("Causation", &commit.causation_id),
+                ("Trace", &commit.traceparent),
+            ] {
+                @if let Some(id) = id { dt { (name) } dd { code { (id) } } }
+            }
         }
     };
     let without = match (&commit.unreadable, &commit.refusal) {

@@ -1,14 +1,14 @@
-//! One stream: its events with their data, its state, and what became of a command.
+//! One stream: its events with their data, and what became of a command.
 //!
-//! Invariant: data are shown as the log has them, digit by digit. Deliberately absent: changes; a
-//! command is sent through its route.
+//! Invariant: data are shown as the log has them, digit by digit. Deliberately absent: states (`life`),
+//! and changes; a command is sent through its route.
 
 use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Parts, parts_of};
+use super::{Parts, life, parts_of};
 use crate::format;
 use crate::json;
 use crate::layout::{Frame, Room};
@@ -20,14 +20,14 @@ use crate::visit::Visit;
 const LIMIT: u64 = 50;
 
 #[derive(Debug, Deserialize)]
-struct Events {
+pub(super) struct Events {
     version: u64,
-    events: Vec<Event>,
+    pub(super) events: Vec<Event>,
     next: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Event {
+pub(super) struct Event {
     id: String,
     #[serde(rename = "type")]
     type_name: String,
@@ -41,18 +41,13 @@ struct Event {
     correlation_id: String,
     causation_id: String,
     actor: Option<Actor>,
+    traceparent: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Actor {
-    id: String,
-    kind: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct State {
-    version: u64,
-    state: Box<RawValue>,
+pub(super) struct Actor {
+    pub(super) id: String,
+    pub(super) kind: String,
 }
 
 /// `GET /console/streams/{stream}`
@@ -62,13 +57,14 @@ pub(crate) async fn page(visit: Visit, path: Parts<String>) -> Response {
         Err(trouble) => return Frame::below(Room::Streams, "Stream").trouble(&visit, &trouble),
     };
     let frame = Frame::below(Room::Streams, &*name);
-    let wants_state = visit.parameter("show") == Some("state");
-    let content = match wants_state {
-        true => state(&visit, &name).await,
-        false => events(&visit, &name).await,
+    let part = Part::of(visit.parameter("show"));
+    let content = match part {
+        Part::Events => events(&visit, &name).await,
+        Part::Life => life::life(&visit, &name).await,
+        Part::Compare => life::compare(&visit, &name).await,
     };
     match content {
-        Ok(content) => frame.page(&visit, html! { (tabs(&visit, wants_state)) (content) }),
+        Ok(content) => frame.page(&visit, html! { (tabs(&visit, part)) (content) }),
         Err(trouble) if trouble.code.as_deref() == Some("stream_not_found") => {
             let next = html! {
                 p { (trouble.detail) }
@@ -82,27 +78,37 @@ pub(crate) async fn page(visit: Visit, path: Parts<String>) -> Response {
     }
 }
 
-fn tabs(visit: &Visit, is_state: bool) -> Markup {
-    let tab = |href: String, name: &str, is_current: bool| {
-        html! { a href=(href) aria-current=[is_current.then_some("page")] { (name) } }
-    };
-    html! {
-        nav.tabs aria-label="What of the stream" {
-            (tab(visit.link(&visit.path, []), "Events", !is_state))
-            (tab(visit.link(&visit.path, [("show", "state")]), "State", is_state))
+/// What is shown of a stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Events,
+    Life,
+    Compare,
+}
+
+impl Part {
+    /// The part of this name; also `state`, as the life was named before.
+    fn of(name: Option<&str>) -> Self {
+        match name {
+            Some("life" | "state") => Self::Life,
+            Some("compare") => Self::Compare,
+            _ => Self::Events,
         }
     }
 }
 
-async fn state(visit: &Visit, name: &str) -> Result<Markup, Trouble> {
-    let path = format!("/v1/streams/{}/state", segment(name));
-    let state: State = visit.node()?.get(&path).await?;
-    Ok(html! {
-        section {
-            p.quiet { "What the rules fold the events up to version " (format::grouped(state.version)) " to." }
-            (json::block("State", state.state.get()))
+fn tabs(visit: &Visit, shown: Part) -> Markup {
+    let tab = |query: Option<&'static str>, name: &str, part: Part| {
+        let href = visit.link(&visit.path, query.map(|part| ("show", part)));
+        html! { a href=(href) aria-current=[(part == shown).then_some("page")] { (name) } }
+    };
+    html! {
+        nav.tabs aria-label="What of the stream" {
+            (tab(None, "Events", Part::Events))
+            (tab(Some("life"), "Life", Part::Life))
+            (tab(Some("compare"), "Compare", Part::Compare))
         }
-    })
+    }
 }
 
 async fn events(visit: &Visit, name: &str) -> Result<Markup, Trouble> {
@@ -162,12 +168,14 @@ fn shown(visit: &Visit, name: &str, from: u64, events: &Events) -> Markup {
     }
 }
 
-fn one(visit: &Visit, stream: &str, event: &Event) -> Markup {
+/// An event with its envelope.
+pub(super) fn one(visit: &Visit, stream: &str, event: &Event) -> Markup {
     let command = format!(
         "/console/streams/{}/commands/{}",
         segment(stream),
         segment(&event.command_id)
     );
+    let story = format!("/console/stories/{}", segment(&event.correlation_id));
     html! {
         li.event id={ "v" (event.version) } {
             div.line {
@@ -182,12 +190,11 @@ fn one(visit: &Visit, stream: &str, event: &Event) -> Markup {
                 @if let Some(actor) = &event.actor { dt { "Actor" } dd { (actor.kind) " " (actor.id) } }
                 dt { "Recorded" } dd { (format::moment(&event.recorded_at)) }
                 dt { "Command id" } dd { code { (event.command_id) } }
-                @if event.correlation_id != event.command_id {
-                    dt { "Correlation" } dd { code { (event.correlation_id) } }
+                dt { "Correlation" } dd {
+                    a href=(visit.link(&story, [])) { code { (event.correlation_id) } }
                 }
-                @if event.causation_id != event.command_id {
-                    dt { "Causation" } dd { code { (event.causation_id) } }
-                }
+                dt { "Causation" } dd { code { (event.causation_id) } }
+                @if let Some(trace) = &event.traceparent { dt { "Trace" } dd { code { (trace) } } }
                 dt { "Event id" } dd { code { (event.id) } }
             }
         }

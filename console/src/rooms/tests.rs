@@ -24,11 +24,13 @@ fn models() -> Value {
 }
 
 /// Every first page, with a page below it that asks other routes.
-const PAGES: [&str; 14] = [
+const PAGES: [&str; 16] = [
     "/console",
     "/console/streams",
     "/console/streams/order-1",
-    "/console/streams/order-1?show=state",
+    "/console/streams/order-1?show=life",
+    "/console/streams/order-1?show=compare",
+    "/console/stories/talk",
     "/console/streams/order-1/commands/c1",
     "/console/models",
     "/console/models/order_summary",

@@ -12,7 +12,7 @@ use kernel::{Timestamp, escape};
 use serde_json::Value;
 
 use super::request;
-use super::stream::query;
+use super::stream::{actor_of, query};
 use crate::args::Server;
 use crate::exit::{Exit, Failure};
 use crate::output;
@@ -182,13 +182,16 @@ fn show(item: &FeedItem, format: OutputFormat) -> Result<(), Failure> {
 /// How many events are asked for at once.
 const PAGE_SIZE: u32 = 500;
 
-const EVENT_COLUMNS: [&str; 8] = [
+const EVENT_COLUMNS: [&str; 11] = [
     "version",
     "type",
     "occurred_at",
     "recorded_at",
     "actor",
+    "command",
     "command_id",
+    "correlation_id",
+    "causation_id",
     "traceparent",
     "data",
 ];
@@ -230,8 +233,7 @@ fn shown(mut event: Value, format: OutputFormat) -> Value {
     if !format.is_json()
         && let Some(actor) = event.get("actor").filter(|actor| actor.is_object())
     {
-        let text = |name: &str| actor.get(name).and_then(Value::as_str).unwrap_or_default();
-        event["actor"] = Value::String(format!("{}:{}", text("kind"), text("id")));
+        event["actor"] = actor_of(actor);
     }
     event
 }

@@ -11,6 +11,7 @@ pub mod export;
 pub mod import;
 mod import_report;
 mod known;
+pub mod life;
 pub mod log;
 mod manual;
 mod migrate;
@@ -22,6 +23,7 @@ mod request;
 pub mod schema;
 pub mod send;
 mod serve;
+pub mod story;
 pub mod stream;
 pub mod verify_cluster;
 
@@ -65,7 +67,10 @@ pub async fn run(
         Command::Import(import) => import::run(&settings, import).await,
         Command::Send(args) => send::run(&settings, args).await,
         Command::Events(args) => events::events(&settings, &args).await,
-        Command::State(args) => stream::state(&settings, &args).await,
+        Command::Stream(args) => life::stream(&settings, &args).await,
+        Command::State(args) => life::state(&settings, &args).await,
+        Command::Diff(args) => life::diff(&settings, &args).await,
+        Command::Story(args) => story::run(&settings, &args).await,
         Command::Read(args) => read::run(&settings, &args).await,
         Command::Export(args) => export::run(domain, &settings, args).await,
         Command::Log(command) => log::run(&domain.registry, &settings, command).await,

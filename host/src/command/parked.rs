@@ -116,12 +116,18 @@ const COLUMNS: [&str; 10] = [
     "reason",
 ];
 
-const WAITING_COLUMNS: [&str; 6] = [
+const WAITING_COLUMNS: [&str; 12] = [
     "position",
     "recorded_at",
     "version",
     "type",
     "schema",
+    "actor",
+    "command",
+    "command_id",
+    "correlation_id",
+    "causation_id",
+    "traceparent",
     "data",
 ];
 
@@ -203,6 +209,12 @@ struct WaitingRow<'a> {
     #[serde(rename = "type")]
     type_name: &'a str,
     schema: Option<u16>,
+    actor: Option<String>,
+    command: Option<&'a str>,
+    command_id: Option<&'a str>,
+    correlation_id: Option<&'a str>,
+    causation_id: Option<&'a str>,
+    traceparent: Option<&'a str>,
     data: Option<&'a RawValue>,
 }
 
@@ -213,6 +225,15 @@ fn waiting_rows(commit: &WaitingCommit) -> Vec<WaitingRow<'_>> {
         version: None,
         type_name,
         schema: None,
+        actor: commit
+            .actor
+            .as_ref()
+            .map(|actor| format!("{}:{}", actor.kind.as_str(), actor.id)),
+        command: commit.command.as_ref().map(kernel::TypeName::as_str),
+        command_id: commit.command_id.as_deref(),
+        correlation_id: commit.correlation_id.as_deref(),
+        causation_id: commit.causation_id.as_deref(),
+        traceparent: commit.traceparent.as_deref(),
         data: None,
     };
     if let Some(why) = &commit.unreadable {

@@ -2,7 +2,8 @@
 //!
 //! Invariant: `stream_commits` has a row for each commit that holds events, with its offset and its
 //! record's hash. So reading a stream needs no scan, and a reader can check that the record is
-//! unchanged. Deliberately absent: the events themselves; only the log holds them. Refusals and
+//! unchanged. Its `recorded_at` never falls within a partition, so a moment cuts a stream where it cuts
+//! every other one of the partition. Deliberately absent: the events themselves; only the log holds them. Refusals and
 //! commits without events count for a stream's times, but have no row in `stream_commits`.
 
 use crate::{
@@ -99,6 +100,11 @@ const COMMITS: Table = Table {
             ColumnType::Bytea,
             "The SHA-256 hash of its record.",
         ),
+        set(
+            "recorded_at",
+            ColumnType::Timestamptz,
+            "When it was recorded, or the latest such time before it in its partition.",
+        ),
     ],
     view: View::IN_SQL_ONLY,
     ..Table::PLAIN
@@ -114,7 +120,7 @@ impl Projection for StreamIndex {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [Table] {
@@ -155,7 +161,8 @@ impl Projection for StreamIndex {
                 .put("partition", partition)
                 .put("position", position)
                 .put("offset", count_of(entry.offset().0))
-                .put("record_hash", entry.record_hash().0);
+                .put("record_hash", entry.record_hash().0)
+                .put("recorded_at", entry.latest_recorded_at());
         }
         Ok(())
     }

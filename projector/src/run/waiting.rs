@@ -6,7 +6,7 @@
 use event_log::commit::Commit;
 use event_log::log::EventLog;
 use event_log::record::{Record, record_hash};
-use kernel::{Timestamp, TypeName};
+use kernel::{Actor, Timestamp, TypeName};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -46,6 +46,16 @@ pub struct WaitingCommit {
     pub recorded_at: Option<Timestamp>,
     /// The type of its command.
     pub command: Option<TypeName>,
+    /// The id of its command.
+    pub command_id: Option<String>,
+    /// The conversation.
+    pub correlation_id: Option<String>,
+    /// The direct cause of the command.
+    pub causation_id: Option<String>,
+    /// Who asked, if the client said it.
+    pub actor: Option<Actor>,
+    /// W3C Trace Context of the command, if the client sent one.
+    pub traceparent: Option<String>,
     /// The code of the refusal, if the command was refused.
     pub refusal: Option<String>,
     /// Its events.
@@ -123,6 +133,11 @@ impl WaitingCommit {
             unreadable: None,
             recorded_at: None,
             command: None,
+            command_id: None,
+            correlation_id: None,
+            causation_id: None,
+            actor: None,
+            traceparent: None,
             refusal: None,
             events: Vec::new(),
         };
@@ -135,6 +150,9 @@ impl WaitingCommit {
 
     fn fill(&mut self, commit: Commit) {
         self.recorded_at = Some(commit.recorded_at);
+        self.command_id = Some(commit.command.id.to_string());
+        self.correlation_id = Some(commit.correlation_id().to_owned());
+        self.causation_id = Some(commit.causation_id().to_owned());
         let occurred: Vec<_> = commit
             .events
             .iter()
@@ -152,6 +170,8 @@ impl WaitingCommit {
                 data: event.data,
             })
             .collect();
+        self.actor = commit.actor;
+        self.traceparent = commit.trace;
         self.command = Some(commit.command.type_name);
         self.refusal = commit.rejection.map(|rejection| rejection.code.to_string());
     }

@@ -14,6 +14,7 @@ use kernel::schemars::SchemaGenerator;
 use kernel::{Actor, MessageType};
 use serde_json::{Value, json};
 
+use super::life;
 use super::{
     common_parameters, known_parameter, limit_parameter, ok, position_schema, problems, tag,
 };
@@ -23,14 +24,10 @@ use crate::parameters::{LIMIT_MAX, VERSION_MAX};
 pub(super) fn describe(fragment: &mut Fragment, registry: &Registry, domain: &mut SchemaGenerator) {
     fragment.tag(
         "streams",
-        "The events and the state of a stream, from the log.",
+        "Streams over their lives: events and states, from the log.",
     );
     fragment.operation("/v1/streams/{stream}/events", "get", events_operation());
-    fragment.operation(
-        "/v1/streams/{stream}/state",
-        "get",
-        state_operation(registry),
-    );
+    life::describe(fragment, registry);
     fragment.schema("StreamEvents", events_schema());
     let mut generator = Registry::schema_generator(SCHEMAS_PATH);
     generator.subschema_for::<Actor>();
@@ -122,26 +119,7 @@ fn events_operation() -> Value {
     })
 }
 
-fn state_operation(registry: &Registry) -> Value {
-    let mut parameters = vec![parameter_ref("Stream"), known_parameter()];
-    parameters.extend(common_parameters());
-    let mut responses = problems(&[400, 404, 422, 503]);
-    let found = ok("The state after the last event.", schema_ref("StreamState"));
-    responses.insert("200".to_owned(), found);
-    let about = "The stream's version, and what stands for its state, apart from `position`; also for \
-                 `If-Match` of a command.";
-    tag(&mut responses, about, "^\"[0-9]+-[0-9a-f]{24}(-gzip)?\"$");
-    json!({
-        "operationId": "stream_state",
-        "tags": ["streams"],
-        "summary": "The state that a stream's events fold to",
-        "description": format!("For streams of these categories: {}.", registry.categories()),
-        "parameters": parameters,
-        "responses": responses,
-    })
-}
-
-fn moment(description: &str) -> Value {
+pub(super) fn moment(description: &str) -> Value {
     json!({"type": "string", "format": "date-time", "description": description})
 }
 
@@ -173,16 +151,12 @@ fn state_schema(known: Option<(&str, Value, Value)>) -> Value {
             json!({"description": "The aggregate's state, in the aggregate's own form."}),
         ),
     };
-    object(
-        &about,
-        json!({
-            "stream": text("The stream."),
-            "category": category,
-            "version": integer(0, "The stream's version."),
-            "state": state,
-            "position": nullable(&position_schema()),
-        }),
-    )
+    let mut members = life::standing();
+    members["stream"] = text("The stream.");
+    members["category"] = category;
+    members["state"] = state;
+    members["position"] = nullable(&position_schema());
+    object(&about, members)
 }
 
 fn event_schema(known: Option<(&MessageType, Value)>) -> Value {

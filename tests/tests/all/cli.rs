@@ -24,3 +24,4 @@ mod runs;
 mod tools;
 mod traced;
 mod waits;
+mod walked;

@@ -165,6 +165,27 @@ fn every_room_can_be_seen_in_a_browser_by_anybody() {
     );
     let resumed = text(&control["resumed"]);
     assert!(resumed.contains("The projection is resumed."), "{resumed}");
+    let history = &seen["history"];
+    let versions = ["last", "before"].map(|name| history[name].as_u64().unwrap());
+    assert_eq!(versions[0], versions[1] + 1, "{history}");
+    assert_eq!(history["isFocused"], true, "{history}");
+    assert!(history["marks"].as_u64().unwrap() > 0, "{history}");
+    for (name, words) in [
+        ("start", "the empty state"),
+        ("first", "OrderPlaced"),
+        ("first", "/placed"),
+        ("compared", "/placed"),
+    ] {
+        assert!(text(&history[name]).contains(words), "{name}: {history}");
+    }
+    assert!(
+        text(&history["story"]["text"]).contains("PlaceOrder"),
+        "{history}"
+    );
+    assert!(
+        text(&seen["plainLife"]).contains("the empty state"),
+        "{seen}"
+    );
     let rows: Vec<u64> = serde_json::from_value(seen["filter"]["seen"].clone()).unwrap();
     assert!(
         rows[1] > 0 && rows[1] < rows[0] && rows[0] == rows[2],

@@ -15,14 +15,14 @@ use tests::olist::{self, Dirt, oracle};
 use crate::exporting;
 
 /// The lines of an import of a folder.
-fn lines(folder: &Path) -> Vec<String> {
+pub(crate) fn lines(folder: &Path) -> Vec<String> {
     let contents = Contents::of_folder(folder).unwrap();
     let plan = Plan::new(load(&contents, Listing::default()).unwrap(), None);
     plan.lines().map(|line| line.json).collect()
 }
 
 /// The folder with real orders; `None` if this machine has none.
-fn real_orders() -> Option<PathBuf> {
+pub(crate) fn real_orders() -> Option<PathBuf> {
     std::env::var_os("ANNALS_OLIST_DIR").map(PathBuf::from)
 }
 

@@ -8,8 +8,10 @@ mod exports;
 mod feed;
 mod kept;
 mod keys;
+pub(crate) mod life;
 mod parked;
 mod past;
+mod story;
 mod types;
 mod versions;
 mod waiting;
@@ -19,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use engine::Engine;
 use engine::command::{Answer, Request};
+use kernel::registry::Registry;
 use projector::{Projection, Projector, Sampler};
 use query_api::{QueryDoor, router};
 use reqwest::{RequestBuilder, StatusCode};
@@ -75,8 +78,13 @@ impl Served {
 
     /// Serves a door of a program with these read models from now on.
     async fn serve(&mut self, all: &[Arc<dyn Projection>]) {
-        let (log, postgres_url) = (&self.log.log, &self.postgres_url);
         let registry = self.engine.registry().clone();
+        self.serve_with(all, registry).await;
+    }
+
+    /// The same with other rules than those of the engine.
+    async fn serve_with(&mut self, all: &[Arc<dyn Projection>], registry: Registry) {
+        let (log, postgres_url) = (&self.log.log, &self.postgres_url);
         let mut schemas = door::openapi::domain_generator();
         let fragments = [
             query_api::fragment(all, &registry, &mut schemas),

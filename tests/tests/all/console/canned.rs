@@ -50,6 +50,41 @@ const PAGES: &[Page] = &[
         &["OrderPlaced", "Events 1 to 2 of 60"],
     ),
     (
+        "/console/streams/order-1?show=life&at=2",
+        "life",
+        &[
+            "State at version 2",
+            "The event that made it",
+            "Earlier",
+            "/note",
+        ],
+    ),
+    (
+        "/console/streams/order-1?show=life&at=0",
+        "life-start",
+        &["the empty state"],
+    ),
+    (
+        "/console/streams/order-1?show=compare",
+        "compare",
+        &["From version 59", "none", "somebody@example.com"],
+    ),
+    (
+        "/console/stories/talk",
+        "story",
+        &[
+            "3 commands",
+            "There is more",
+            "order_not_approved",
+            "after its cause",
+        ],
+    ),
+    (
+        "/console/stories",
+        "stories",
+        &["No conversation is chosen"],
+    ),
+    (
         "/console/models/long",
         "model",
         &["word word", "begins with"],
@@ -158,6 +193,46 @@ fn event(version: u64, data: &Value) -> Value {
            "actor": {"id": "somebody@example.com", "kind": "user"}, "traceparent": null, "position": null})
 }
 
+/// A difference with short and long values.
+fn diff() -> Value {
+    let by = json!({"version": 60, "id": "0198b2c1-7a52-7d11-9d5c-52a0c2c65f5e", "type": "OrderPlaced",
+                    "occurred_at": "2026-11-30T12:00:00Z", "recorded_at": "2026-11-30T12:00:00Z",
+                    "command_id": "x".repeat(255), "command": "PlaceOrder", "correlation_id": "k",
+                    "causation_id": "k", "traceparent": null,
+                    "actor": {"id": "somebody@example.com", "kind": "user"}});
+    let at = |version: u64| {
+        json!({"version": version, "commit": null, "recorded_at": "2026-11-30T12:00:00Z",
+               "hypothetical": false, "skipped": 0, "provisional": false})
+    };
+    json!({"from": at(59), "to": at(60), "complete": true, "changes": [
+        {"path": "/note", "kind": "changed", "before": "a", "after": "word ".repeat(400), "by": by},
+        {"path": "/id", "kind": "added", "before": null, "after": "x".repeat(300), "by": by},
+        {"path": format!("/{}", "deep/".repeat(40)), "kind": "removed", "before": 1, "after": null,
+         "by": null},
+    ]})
+}
+
+/// A conversation with long texts, at several depths.
+fn story() -> Value {
+    let at = "2026-11-30T12:00:00Z";
+    let commit = |number: u64, depth: u64, cause: &str, code: Option<&str>| {
+        json!({
+            "commit": format!("0198b2c1-7a52-7d11-9d5c-52a0c2c65f5{number}"), "depth": depth,
+            "cause": cause, "parent": (depth > 0).then_some("0198b2c1-7a52-7d11-9d5c-52a0c2c65f50"),
+            "parent_event": null, "after_ms": (depth > 0).then_some(1_500), "stream": long_name(),
+            "command_id": "x".repeat(255), "command": "PlaceOrder", "causation_id": "y".repeat(255),
+            "actor": {"id": "somebody@example.com", "kind": "user"}, "traceparent": "z".repeat(55),
+            "recorded_at": at, "outcome": if code.is_some() { "refused" } else { "accepted" },
+            "code": code, "detail": code.map(|_| "word ".repeat(80)), "event_count": 3,
+            "events": [{"id": "0198b2c1-7a52-7d11-9d5c-52a0c2c65f5e", "type": "OrderPlaced",
+                        "version": 1}],
+        })
+    };
+    json!({"commits": [commit(0, 0, "none", None), commit(1, 1, "command", None),
+                       commit(2, 12, "command", Some("order_not_approved"))],
+           "streams": 1, "refused": 1, "began_at": at, "ended_at": at, "complete": false})
+}
+
 /// The canned answer of a route: its status and its JSON.
 fn answer(method_and_path: &str) -> (u16, Value) {
     let words = "word ".repeat(400);
@@ -219,6 +294,16 @@ fn answer(method_and_path: &str) -> (u16, Value) {
                          "events": [event(1, &data), event(2, &json!({}))]}),
             )
         }
+        "GET /v1/streams/order-1" => (
+            200,
+            json!({"stream": "order-1", "category": "order", "version": 60, "known": true}),
+        ),
+        "GET /v1/streams/order-1/state" => (
+            200,
+            json!({"version": 2, "state": {"note": words, "id": "x".repeat(300), "lines": [1, 2]}}),
+        ),
+        "GET /v1/streams/order-1/diff" => (200, diff()),
+        "GET /v1/stories/talk" => (200, story()),
         "GET /v1/read" => (
             200,
             json!({"models": [model("long"), model("away"), model("empty"), model("rejections")]}),

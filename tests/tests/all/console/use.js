@@ -76,6 +76,34 @@ async function filter(page) {
   return { seen, csv: text.slice(0, 40) };
 }
 
+/** Walks through the life of a stream by a slider, compares two versions, and opens its story. */
+async function history(page) {
+  await page.goto(`${url}/console/streams?prefix=order-`);
+  await page.locator("main table a").first().click();
+  await page.locator(".tabs").getByText("Life").click();
+  const at = async () => Number(await page.locator("#at").inputValue());
+  const last = await at();
+  await page.locator("#at").focus();
+  await Promise.all([page.waitForURL(/at=/), page.keyboard.press("ArrowLeft")]);
+  const before = await at();
+  // The next page goes on in the slider.
+  const isFocused = await page.evaluate(() => document.activeElement?.id === "at");
+  await Promise.all([page.waitForURL(/at=0(&|$)/), page.keyboard.press("Home")]);
+  const start = await page.locator("main").innerText();
+  await Promise.all([page.waitForURL(/at=1(&|$)/), page.getByText("Later", { exact: true }).click()]);
+  const marks = await page.locator(".json mark").count();
+  const first = await page.locator("main").innerText();
+  await page.locator(".tabs").getByText("Compare").click();
+  await page.getByLabel("From version").fill("0");
+  await page.getByText("Compare", { exact: true }).last().click();
+  await page.waitForURL(/from=0/);
+  const compared = await page.locator("main table").innerText();
+  await page.locator(".tabs").getByText("Events").click();
+  await page.locator(".event .facts a[href*='/stories/']").first().click();
+  const story = { title: await page.title(), text: await page.locator("main").innerText() };
+  return { last, before, isFocused, start, marks, first, compared, story };
+}
+
 async function main() {
   const browser = await chromium.launch({ executablePath });
   const page = await browser.newPage({ colorScheme: "light" });
@@ -84,6 +112,7 @@ async function main() {
   const seen = { colours: await colours(page), live: await live(page) };
   seen.control = await control(page);
   seen.filter = await filter(page);
+  seen.history = await history(page);
   // Without a script: from the menu to the events of a stream, and back by the way above the page.
   const context = await browser.newContext({ javaScriptEnabled: false, viewport: { width: 360, height: 700 } });
   const plain = await context.newPage();
@@ -92,6 +121,9 @@ async function main() {
   await plain.locator(".rooms").getByText("Streams").click();
   await plain.locator("main table a").first().click();
   seen.stream = { title: await plain.title(), text: await plain.locator("main").innerText() };
+  await plain.locator(".tabs").getByText("Life").click();
+  await plain.getByText("Start", { exact: true }).click();
+  seen.plainLife = await plain.locator("main").innerText();
   await plain.locator("main .crumbs a").first().click();
   seen.streams = await plain.locator("h1").innerText();
   seen.hidden = await plain.locator("#theme").isHidden();
