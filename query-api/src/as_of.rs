@@ -218,9 +218,8 @@ impl Inner {
         if code.as_deref() == Some("42P01") {
             let name = shown.model.name;
             let detail = format!(
-                "the rows of {name} were built before its history was declared; an operator builds \
-                 them again with annals projections rebuild {}",
-                shown.projection
+                "the rows of {name} were built before its history was declared: an operator must \
+                 build them again"
             );
             return Problem::new(super::code::HISTORY_OFF, detail);
         }

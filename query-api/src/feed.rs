@@ -116,6 +116,7 @@ impl Gauge {
 
 impl Feeds {
     pub(super) fn new(log: &Arc<dyn EventLog>, pool: PgPool, control: FeedControl) -> Self {
+        metrics::counter!("annals_feed_items_total").increment(0);
         Self {
             pool,
             tail: Tail::new(log),

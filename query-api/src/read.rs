@@ -142,7 +142,7 @@ async fn page_of(
         let rows = limit.ok_or_else(|| {
             let detail = format!(
                 "with as_of, {} comes in pages: give a limit of at most {LIMIT_MAX}, and follow the \
-                 Link; annals export writes all rows as of a moment",
+                 Link; an export writes all rows as of a moment",
                 format.name()
             );
             invalid("limit", detail)

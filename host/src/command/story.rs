@@ -16,8 +16,8 @@ use crate::settings::{OutputFormat, Settings};
 
 /// The help text after the options.
 pub(crate) const HELP: &str = "\
-The correlation id of a command is the one that its client gave, else the command's own id; the events of a
-stream show it (annals events).
+The correlation id of a command is the one that its client gave, else the command's own id; each event of a
+stream shows it.
 
 Examples:
   annals story --correlation my-first-command

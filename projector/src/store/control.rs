@@ -406,7 +406,10 @@ impl Operator {
         for row in &rows {
             let views: Vec<String> = row.try_get("views").map_err(failed())?;
             let tables: Vec<String> = row.try_get("tables").map_err(failed())?;
-            let view = |view: &String| format!("DROP VIEW IF EXISTS {}", sql::qualified_view(view));
+            let view = |view: &String| {
+                let drop = |schema| format!("DROP VIEW IF EXISTS {}", sql::view_in(schema, view));
+                sql::VIEW_SCHEMAS.map(drop).join("; ")
+            };
             let table =
                 |table: &String| format!("DROP TABLE IF EXISTS {}", sql::qualified_table(table));
             statements.extend(views.iter().map(view));
