@@ -259,6 +259,8 @@ codes! {
     QueryUnindexed = "query_unindexed",
     /// The query took too long (503).
     QueryTooSlow = "query_too_slow",
+    /// Rows as of a moment come in pages: a limit is needed (422).
+    LimitNeeded = "limit_needed",
     /// Only the present rows of the read model are kept (409).
     HistoryOff = "history_off",
     /// The row belongs to a stream that the read model has parked (503).

@@ -18,6 +18,8 @@ door::codes! {
     QUERY_UNINDEXED = ("query_unindexed", 422, "No index serves the query",
         "The filters or the order would read all rows of a large read model. `detail` says what to \
          filter by, or which orders there are.");
+    LIMIT_NEEDED = ("limit_needed", 422, "The answer comes in pages",
+        "Rows as of a moment are not streamed: give a `limit`, and follow the header `Link`.");
     HISTORY_OFF = ("history_off", 409, "The read model keeps no history",
         "Only the present rows of this read model are kept. To see it as of a moment, its history must \
          be declared, and its rows built again: `annals projections rebuild`.");

@@ -432,7 +432,7 @@ fn as_of_parameter() -> Value {
            "description": "Shows the rows as they were: as of a time of recording (RFC 3339) or a \
                            position token. The answer is what a replay of the log up to there gives. \
                            A read model without a history answers with 409.",
-           "schema": {"type": "string", "minLength": 1}})
+           "schema": {"type": "string", "format": "date-time"}})
 }
 
 /// The headers of an answer from the past.

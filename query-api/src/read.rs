@@ -15,7 +15,7 @@ use sqlx::postgres::PgRow;
 
 use super::answer::{Asker, Known};
 use super::as_of::PastPage;
-use super::asked::{Asked, Count, invalid};
+use super::asked::{Asked, Count};
 use super::cache::Kept;
 use super::cursor::Cursor;
 use super::format::{Format, write_header, write_line};
@@ -145,7 +145,7 @@ async fn page_of(
                  Link; an export writes all rows as of a moment",
                 format.name()
             );
-            invalid("limit", detail)
+            Problem::new(code::LIMIT_NEEDED, detail)
         })?;
         let asking = PastPage {
             asker: &asker,

@@ -500,7 +500,7 @@ async fn the_database_says_what_each_read_model_and_each_of_its_columns_is() {
             AND coalesce(obj_description(c.oid), '') LIKE '_%.')";
     assert_eq!(scalar::<Option<String>>(&url, described).await, None);
     let counted = "SELECT count(*) FROM pg_class WHERE relnamespace = 'read'::regnamespace";
-    assert_eq!(scalar::<i64>(&url, counted).await, 9);
+    assert_eq!(scalar::<i64>(&url, counted).await, 11);
 }
 
 #[tokio::test]
