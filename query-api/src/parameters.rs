@@ -116,9 +116,12 @@ impl StateParameters {
     pub(super) fn moment(&self) -> Result<Moment, Problem> {
         let version = ("at_version", self.at_version.as_deref());
         let time = ("at_time", self.at_time.as_deref());
-        let moment = moment(version, time, self.time.as_deref())?;
+        // What is malformed is refused before what does not go together.
+        let given = given(version, time)?;
+        let is_occurred = is_occurred(self.time.as_deref())?;
+        let moment = given.moment(is_occurred)?;
         // Clients may send the default.
-        if self.time.as_deref() == Some("occurred") && self.at_time.is_none() {
+        if is_occurred && self.at_time.is_none() {
             return Err(unclear(
                 "time",
                 "time says what at_time means; give at_time, too",
@@ -135,17 +138,16 @@ impl StateParameters {
 impl DiffParameters {
     /// The two moments; the first is absent if it is the version before the second.
     pub(super) fn moments(&self) -> Result<(Option<Moment>, Moment), Problem> {
-        let time = self.time.as_deref();
-        let of = |version, at| moment(version, at, time);
-        let from = of(
+        let from = given(
             ("from", self.from.as_deref()),
             ("from_time", self.from_time.as_deref()),
         )?;
-        let to = of(
+        let to = given(
             ("to", self.to.as_deref()),
             ("to_time", self.to_time.as_deref()),
         )?;
-        let is_occurred = time == Some("occurred");
+        let is_occurred = is_occurred(self.time.as_deref())?;
+        let (from, to) = (from.moment(is_occurred)?, to.moment(is_occurred)?);
         if is_occurred && self.from_time.is_none() && self.to_time.is_none() {
             let detail = "time says what from_time and to_time mean; give one of them, too";
             return Err(unclear("time", detail));
@@ -181,40 +183,58 @@ fn invalid(parameter: &'static str, detail: impl Into<String>) -> Problem {
     Problem::new(door::code::QUERY_INVALID, detail).member("parameter", parameter)
 }
 
-/// A moment by version or by time; absent if neither is given.
-fn moment(
+/// A moment by version or by time, as it is given: the names of its two parameters, and what they say.
+struct Given {
+    names: [&'static str; 2],
+    version: Option<u64>,
+    at: Option<Timestamp>,
+}
+
+/// What two parameters say, each by itself.
+fn given(
     version: (&'static str, Option<&str>),
     at: (&'static str, Option<&str>),
-    time: Option<&str>,
-) -> Result<Option<Moment>, Problem> {
-    let is_occurred = match time {
-        None | Some("recorded") => false,
-        Some("occurred") => true,
-        Some(_) => return Err(invalid("time", "time must be recorded or occurred")),
+) -> Result<Given, Problem> {
+    let number = |text| number_from(0, version.0, Some(text), 0, VERSION_MAX);
+    let time = |text: &str| {
+        text.parse::<Timestamp>().map_err(|error| {
+            let detail = format!(
+                "{} must be a time such as 2026-03-01T12:00:00Z ({error}); in a URL, + is written %2B",
+                at.0
+            );
+            invalid(at.0, detail)
+        })
     };
-    match (version.1, at.1) {
-        (None, None) => Ok(None),
-        (Some(_), Some(_)) => {
-            let detail = format!("give {} or {}, not both", version.0, at.0);
-            Err(unclear(at.0, detail))
-        }
-        (Some(text), None) => {
-            let number = number_from(0, version.0, Some(text), 0, VERSION_MAX)?;
-            Ok(Some(Moment::Version(number)))
-        }
-        (None, Some(text)) => {
-            let parsed = text.parse::<Timestamp>().map_err(|error| {
-                let detail = format!(
-                    "{} must be a time such as 2026-03-01T12:00:00Z ({error}); in a URL, + is \
-                     written %2B",
-                    at.0
-                );
-                invalid(at.0, detail)
-            })?;
-            Ok(Some(match is_occurred {
-                true => Moment::Occurred(parsed),
-                false => Moment::Recorded(parsed),
-            }))
+    Ok(Given {
+        names: [version.0, at.0],
+        version: version.1.map(number).transpose()?,
+        at: at.1.map(time).transpose()?,
+    })
+}
+
+/// Whether times are those at which events happened.
+fn is_occurred(time: Option<&str>) -> Result<bool, Problem> {
+    match time {
+        None | Some("recorded") => Ok(false),
+        Some("occurred") => Ok(true),
+        Some(_) => Err(invalid("time", "time must be recorded or occurred")),
+    }
+}
+
+impl Given {
+    /// The moment; absent if neither parameter is given.
+    fn moment(&self, is_occurred: bool) -> Result<Option<Moment>, Problem> {
+        match (self.version, self.at) {
+            (None, None) => Ok(None),
+            (Some(_), Some(_)) => {
+                let [version, at] = self.names;
+                Err(unclear(at, format!("give {version} or {at}, not both")))
+            }
+            (Some(version), None) => Ok(Some(Moment::Version(version))),
+            (None, Some(at)) => Ok(Some(match is_occurred {
+                true => Moment::Occurred(at),
+                false => Moment::Recorded(at),
+            })),
         }
     }
 }

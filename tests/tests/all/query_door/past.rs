@@ -3,9 +3,10 @@
 use reqwest::header::IF_NONE_MATCH;
 use serde_json::{Value, json};
 use tests::harness::logs::Kind;
+use tests::harness::stack::read_models;
 
 use super::Served;
-use crate::projections::{shop_history, submit_all};
+use crate::projections::{level, shop_history, submit_all, until};
 use crate::write_side::{place, request};
 
 /// All rows of a path, page by page, and the moment that the answers name.
@@ -37,8 +38,10 @@ async fn rows_are_shown_as_of_a_time_or_a_position_page_by_page() {
             .submit(request("order-last", "PlaceOrder", "a", &place()))
             .await;
         let position = placed.position.to_string();
-        let waits = format!("/v1/read/order_summary?limit=1000&min_position={position}");
-        let before = served.ok(&waits).await["rows"].clone();
+        let all_models = read_models();
+        let caught_up = async || level(&served.log, &served.postgres_url, &all_models).await;
+        until("it has caught up", caught_up).await;
+        let before = served.ok("/v1/read/order_summary?limit=1000").await["rows"].clone();
         let days = served.ok("/v1/read/daily_sales?limit=1000").await["rows"].clone();
         // What comes later does not change what was.
         let mut more = shop_history(32, 90);
@@ -52,10 +55,7 @@ async fn rows_are_shown_as_of_a_time_or_a_position_page_by_page() {
         let later = approved.position.to_string();
         let waits = format!("/v1/read/order_summary/last?min_position={later}");
         assert_eq!(served.ok(&waits).await["status"], "approved");
-        for model in ["order_summary", "daily_sales"] {
-            let waits = format!("/v1/read/{model}?limit=1&min_position={later}");
-            served.ok(&waits).await;
-        }
+        until("it has caught up", caught_up).await;
         let path = format!("/v1/read/order_summary/last?as_of={position}");
         assert_eq!(served.ok(&path).await["status"], "placed");
         // The time of the order's first event. No other commit has it.
