@@ -122,7 +122,7 @@ pub(crate) fn marked_block(label: &str, text: &str, places: &[&str]) -> Markup {
             let rest = pointer.strip_prefix(*place);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        places.iter().any(|place| holds(place))
+        places.iter().any(holds)
     };
     html! {
         pre.json tabindex="0" role="region" aria-label=(label) {

@@ -67,6 +67,9 @@ pub(super) struct LastCommit {
     pub(super) recorded_at: Timestamp,
 }
 
+/// Takes each event that is folded.
+type Each<'e> = dyn FnMut(&Step<'_>) -> Result<(), Problem> + Send + 'e;
+
 /// One event as it is folded.
 pub(super) struct Step<'s> {
     pub(super) commit: &'s Commit,
@@ -147,7 +150,7 @@ impl<'f> Fold<'f> {
     pub(super) async fn to(
         &mut self,
         moment: Moment,
-        mut each: Option<&mut (dyn FnMut(&Step<'_>) -> Result<(), Problem> + Send)>,
+        mut each: Option<&mut Each<'_>>,
     ) -> Result<(), Problem> {
         if self.place.skipped > 0 {
             // An event that was left out may have to come before others.
@@ -234,7 +237,7 @@ impl<'f> Fold<'f> {
         commit: &Commit,
         at: &CommitPlace,
         partition: Partition,
-        each: &mut Option<&mut (dyn FnMut(&Step<'_>) -> Result<(), Problem> + Send)>,
+        each: &mut Option<&mut Each<'_>>,
     ) -> Result<Next, Problem> {
         match moment {
             Moment::Recorded(time) if at.recorded_at > time => return Ok(Next::End),
