@@ -28,7 +28,7 @@ use gungraun::{
 use kernel::registry::{Opaque, Registry};
 use kernel::{Decider, TenantId};
 use position::{LogId, Offset, Partition};
-use projector::{Changes, Entry};
+use projector::{COMMIT_INDEX, Changes, Entry};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tower::ServiceExt;
@@ -264,7 +264,19 @@ fn batch_of(count: usize) -> Batch {
 #[library_benchmark(config = at_most(9_650_000))]
 #[bench::hundred(args = (COUNT), setup = batch_of)]
 fn fold_to_rows(batch: Batch) -> (Batch, Vec<Changes>) {
-    let models = projector::with_general(projections::all());
+    fold_with(batch, |name| name != COMMIT_INDEX)
+}
+
+// It has a row for each commit, with everything that a commit can be found by.
+#[library_benchmark(config = at_most(8_700_000))]
+#[bench::hundred(args = (COUNT), setup = batch_of)]
+fn fold_to_the_index_of_commits(batch: Batch) -> (Batch, Vec<Changes>) {
+    fold_with(batch, |name| name == COMMIT_INDEX)
+}
+
+fn fold_with(batch: Batch, is_folded: fn(&str) -> bool) -> (Batch, Vec<Changes>) {
+    let mut models = projector::with_general(projections::all());
+    models.retain(|model| is_folded(model.name()));
     let mut folds: Vec<Changes> = models
         .iter()
         .map(|model| Changes::new(model.tables()))
@@ -348,6 +360,7 @@ library_benchmark_group!(
         decide_encode_chain_answer,
         verify_decode_fold,
         fold_to_rows,
+        fold_to_the_index_of_commits,
         parse_and_turn_away
     ]
 );

@@ -234,6 +234,8 @@ pub struct Changes {
     tenant: Value,
     /// Whether the rows of some table belong to one stream each.
     has_owners: bool,
+    /// Whether versions of rows are kept.
+    has_versions: bool,
     now: Now,
     /// Why the present commit cannot be taken up.
     fault: Option<ProjectError>,
@@ -260,6 +262,7 @@ impl Changes {
                 .collect(),
             tenant: Value::from(kernel::TenantId::MAIN),
             has_owners,
+            has_versions: history.is_kept(),
             now: Now {
                 stream: nobody,
                 step: 0,
@@ -298,8 +301,10 @@ impl Changes {
         if let Some(fault) = self.fault.take() {
             return Err(fault);
         }
-        let place = self.now.place;
-        self.tables.iter_mut().for_each(|fold| fold.end(place));
+        if self.has_versions {
+            let place = self.now.place;
+            self.tables.iter_mut().for_each(|fold| fold.end(place));
+        }
         Ok(())
     }
 
@@ -472,11 +477,18 @@ impl Row<'_> {
     }
 
     fn merge(&mut self, index: usize, declared: &ValueColumn, given: Cell) -> &mut Self {
-        if let Some(version) = &mut self.version {
-            contribute(&mut version[index], given.clone(), declared.merge);
+        if self.version.is_some() {
+            self.merge_version(index, declared, &given);
         }
         contribute(&mut self.cells[index], given, declared.merge);
         self
+    }
+
+    #[inline(never)]
+    fn merge_version(&mut self, index: usize, declared: &ValueColumn, given: &Cell) {
+        if let Some(version) = &mut self.version {
+            contribute(&mut version[index], given.clone(), declared.merge);
+        }
     }
 
     fn index(&mut self, column: &str) -> usize {
@@ -496,6 +508,7 @@ impl Row<'_> {
     }
 }
 
+#[inline]
 fn contribute(cell: &mut Cell, given: Cell, rule: Merge) {
     match cell {
         // Whatever the rule, the first contribution is the value.
