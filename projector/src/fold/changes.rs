@@ -94,7 +94,7 @@ impl TableFold {
             Entry::Vacant(entry) => {
                 let begun = || Box::new(Life::begun(&now.stream, now.step));
                 let row = entry.insert(RowFold {
-                    cells: vec![Cell::Null; count].into(),
+                    cells: nothing(count),
                     life: is_owned.then(begun),
                     chains: Vec::new(),
                 });
@@ -119,7 +119,7 @@ impl TableFold {
         let versions = versions.map(|versions| (versions, Arc::clone(&key)));
         let row = match self.rows.entry(key) {
             Entry::Vacant(entry) => entry.insert(RowFold {
-                cells: vec![Cell::Null; count].into(),
+                cells: nothing(count),
                 life: Some(Box::new(Life::removed(&now.stream, now.step))),
                 chains: Vec::new(),
             }),
@@ -165,19 +165,26 @@ impl TableFold {
     }
 }
 
+/// The cells of a row to which nothing was contributed.
+pub(super) fn nothing(count: usize) -> Box<[Cell]> {
+    // Made one by one: to clone a cell takes longer.
+    std::iter::repeat_with(Cell::default).take(count).collect()
+}
+
 /// The cells of a row, and those of its version, to which the commit contributes.
+#[inline]
 fn touched<'r>(
     versions: Option<(&mut Versions, Arc<[Value]>)>,
     row: &'r mut RowFold,
     now: &Now,
 ) -> Touched<'r> {
+    let Some((versions, key)) = versions else {
+        return (&mut row.cells, None);
+    };
     let owner = row.life.as_ref().map(|_| &now.stream);
     let count = row.cells.len();
-    let chain = versions.map(|(versions, key)| {
-        let chain = versions.chain(&mut row.chains, &key, count, now.place, owner);
-        &mut *chain.cells
-    });
-    (&mut row.cells, chain)
+    let chain = versions.chain(&mut row.chains, &key, count, now.place, owner);
+    (&mut row.cells, Some(&mut chain.cells))
 }
 
 /// Whether a row that the batch has met is gone. Fails if it is there and belongs to another stream.

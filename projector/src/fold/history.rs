@@ -18,6 +18,7 @@ use position::{Partition, Position};
 use crate::declare::history::History;
 use crate::declare::value::Value;
 use crate::fold::cell::Cell;
+use crate::fold::changes::nothing;
 
 /// A version of a row.
 #[derive(Clone, Debug)]
@@ -202,7 +203,7 @@ impl Versions {
             });
             chains.push(Chain {
                 partition: now.partition,
-                cells: vec![Cell::Null; count].into(),
+                cells: nothing(count),
                 life,
                 // No commit has this position.
                 touched: Position(0),

@@ -3,7 +3,8 @@
 //! Invariant: `stream_commits` has a row for each commit that holds events, with its offset and its
 //! record's hash. So reading a stream needs no scan, and a reader can check that the record is
 //! unchanged. Its `recorded_at` never falls within a partition, so a moment cuts a stream where it cuts
-//! every other one of the partition. Deliberately absent: the events themselves; only the log holds them. Refusals and
+//! every other one of the partition. Deliberately absent: the events themselves; only the log holds
+//! them. Refusals and
 //! commits without events count for a stream's times, but have no row in `stream_commits`.
 
 use crate::{
