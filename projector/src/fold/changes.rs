@@ -483,6 +483,7 @@ impl Row<'_> {
         self.merge(index, declared, Cell::Emptied)
     }
 
+    #[inline]
     fn merge(&mut self, index: usize, declared: &ValueColumn, given: Cell) -> &mut Self {
         if self.version.is_some() {
             self.merge_version(index, declared, &given);
@@ -498,6 +499,7 @@ impl Row<'_> {
         }
     }
 
+    #[inline]
     fn index(&mut self, column: &str) -> usize {
         let values = self.table.values;
         // Two equal texts of a program mostly are one: then their addresses tell.
