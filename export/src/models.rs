@@ -8,11 +8,11 @@
 use std::path::Path;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use event_log::checkpoint::Checkpoint;
 use futures::TryStreamExt as _;
-use kernel::Timestamp;
-use position::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term, WriterId};
-use projector::{ColumnType, Model, ModelColumn, Null, query_options, quoted, rows_versions};
+use position::LogId;
+use projector::{
+    ColumnType, Model, ModelColumn, Null, query_options, quoted, read_checkpoint, rows_versions,
+};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 use uuid::Uuid;
@@ -153,8 +153,7 @@ impl Snapshot {
         };
         let version = versions.get(export.projection).ok_or_else(nothing)?;
         let log = version.position().ok_or_else(nothing)?.log;
-        let select = "SELECT partition, log, record_version, \"offset\", record_hash, leader_epoch, \
-                      term, writer, head, position, last_recorded_at FROM annals.checkpoint \
+        let select = "SELECT * FROM annals.checkpoint \
                       WHERE projection = $1 AND generation = $2 ORDER BY partition";
         let rows = sqlx::query(select)
             .bind(export.projection)
@@ -172,29 +171,9 @@ impl Snapshot {
 }
 
 fn place_of(row: &PgRow) -> Result<PartitionEntry, sqlx::Error> {
-    let number = |name| row.try_get::<i64, _>(name).map(i64::cast_unsigned);
-    let hash = |name: &str| {
-        let bytes: Vec<u8> = row.try_get(name)?;
-        <[u8; 32]>::try_from(bytes).map_err(|_| sqlx::Error::ColumnDecode {
-            index: name.to_owned(),
-            source: "a hash has 32 bytes".into(),
-        })
-    };
-    let recorded = row.try_get::<Option<DateTime<Utc>>, _>("last_recorded_at")?;
-    let checkpoint = Checkpoint {
-        log: row.try_get::<Option<Uuid>, _>("log")?.map(LogId),
-        version: u16::try_from(row.try_get::<i32, _>("record_version")?).unwrap_or(u16::MAX),
-        offset: Offset(number("offset")?),
-        record_hash: RecordHash(hash("record_hash")?),
-        leader_epoch: row.try_get("leader_epoch")?,
-        term: Term(number("term")?),
-        writer: WriterId(row.try_get("writer")?),
-        head: ChainHash(hash("head")?),
-        position: Position(number("position")?),
-        last_recorded_at: recorded.and_then(|at| Timestamp::from_utc(at).ok()),
-    };
+    let (partition, checkpoint) = read_checkpoint(row)?;
     Ok(PartitionEntry {
-        partition: Partition(row.try_get::<i32, _>("partition")?.cast_unsigned()),
+        partition,
         from: None,
         to: Some(checkpoint),
         rows: 0,

@@ -62,6 +62,7 @@ pub use run::waiting::{ParkedDetails, WAITING_MAX, WaitingCommit, WaitingEvent};
 pub use rust_decimal::Decimal;
 /// For SQL of a projection's own.
 pub use sqlx;
+pub use store::checkpoint::read as read_checkpoint;
 pub use store::compare::{Comparison, Difference, TableComparison};
 pub use store::control::{Actor, Operator, ParkedStream, ParkedWish, Process};
 pub use store::held::{NamedLog, require as require_held, require_log};

@@ -17,6 +17,7 @@ pub(crate) mod in_the_way;
 pub(crate) mod indexes;
 pub(crate) mod kept;
 pub(crate) mod members;
+pub(crate) mod merge;
 pub(crate) mod migrate;
 pub(crate) mod new_version;
 pub(crate) mod numeric;

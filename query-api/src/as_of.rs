@@ -13,12 +13,13 @@ use chrono::{DateTime, Utc};
 use door::Problem;
 use kernel::Timestamp;
 use position::{Partition, PositionToken};
-use projector::Value;
+use projector::{COMMIT_INDEX, Value};
 use sqlx::{Connection as _, PgConnection};
 
 use super::answer::Asker;
 use super::asked::{Asked, invalid};
 use super::cursor::Cursor;
+use super::levels::Reached;
 use super::parked::{key_asked, require_current};
 use super::read::{ROW_BYTES_TYPICAL, body_of, link, no_row};
 use super::shown::ShownModel;
@@ -101,7 +102,7 @@ impl Inner {
         // One row more than asked for shows whether there is a next page.
         let rows = Some(i64::from(limit) + 1);
         let statement = Statement::page(shown, tenant, asked, values, rows);
-        let past = self.past(shown, &statement, moment).await?;
+        let past = self.past(asker, &statement, moment).await?;
         let head = &past.snapshot.head;
         if after.is_some_and(|after| after.generation != head.version.generation()) {
             let detail =
@@ -126,7 +127,7 @@ impl Inner {
         let shown = asker.shown;
         self.reach(shown.projection, asker.wait).await?;
         let statement = Statement::one_as_of(shown, tenant, key.clone());
-        let past = self.past(shown, &statement, moment).await?;
+        let past = self.past(asker, &statement, moment).await?;
         let head = &past.snapshot.head;
         self.require_reached(shown, asker.wait, &head.version)?;
         require_current(shown, tenant, &key, &head.parked)?;
@@ -143,15 +144,25 @@ impl Inner {
 
     async fn past(
         &self,
-        shown: &ShownModel,
+        asker: &Asker<'_>,
         statement: &Statement,
         moment: &AsOf,
     ) -> Result<Past, Problem> {
+        let (shown, wait) = (asker.shown, asker.wait);
         let Some(moment) = moment.within(shown) else {
             let name = shown.model.name;
             let detail = format!("{name} keeps no history, so it can only be shown as it is now");
             return Err(Problem::new(code::HISTORY_OFF, detail));
         };
+        if let AsOf::Position(token) = &moment {
+            // The index tells the times of the commits at these positions.
+            for projection in [shown.projection, COMMIT_INDEX] {
+                let reached = self.levels.reach(projection, token, wait.deadline);
+                if let Reached::Behind(behind) = reached.await? {
+                    return Err(wait.applied_to(self.behind(projection, &behind)));
+                }
+            }
+        }
         let mut connection = self.pool.acquire().await.map_err(|error| failed(&error))?;
         let read = self.read_past(&mut connection, shown, statement, &moment);
         match read.await {
@@ -253,16 +264,6 @@ async fn places(
         .into_iter()
         .map(|(partition, at, position)| (partition.to_string(), (at.to_rfc3339(), position)));
     let places: BTreeMap<String, (String, i64)> = places.collect();
-    if places.len()
-        < token
-            .positions
-            .values()
-            .filter(|position| position.0 > 0)
-            .count()
-    {
-        // The index has not got there; it is asked again like any read model that is behind.
-        return Err(sqlx::Error::RowNotFound);
-    }
     serde_json::to_string(&places).map_err(|error| sqlx::Error::Encode(Box::new(error)))
 }
 

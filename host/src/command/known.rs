@@ -7,12 +7,12 @@ use std::path::Path;
 use clap::ValueEnum;
 use engine::owner::{StateStore as _, Store};
 use event_log::chain::{Chain, Verdict};
-use event_log::checkpoint::Checkpoint;
 use event_log::claim::Claim;
 use event_log::log::{EventLog, LogError};
 use event_log::verify::HeldCheckpoint;
 use kernel::Timestamp;
-use position::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term, WriterId};
+use position::{LogId, Offset, Partition};
+use projector::read_checkpoint;
 use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::{Connection as _, PgConnection, Row as _};
@@ -84,9 +84,7 @@ fn of_owners(folder: &Path, partition_count: u32) -> Result<Vec<HeldCheckpoint>,
 
 async fn of_read_models(url: &str) -> Result<Vec<HeldCheckpoint>, sqlx::Error> {
     let mut connection = PgConnection::connect(url).await?;
-    let select = "SELECT projection, generation, partition, log, record_version, \"offset\", \
-                  record_hash, leader_epoch, term, writer, head, position, last_recorded_at \
-                  FROM annals.checkpoint ORDER BY projection, generation, partition";
+    let select = "SELECT * FROM annals.checkpoint ORDER BY projection, generation, partition";
     let rows = sqlx::query(select).fetch_all(&mut connection).await?;
     let known = rows.iter().map(known_of).collect();
     connection.close().await?;
@@ -94,32 +92,12 @@ async fn of_read_models(url: &str) -> Result<Vec<HeldCheckpoint>, sqlx::Error> {
 }
 
 fn known_of(row: &PgRow) -> Result<HeldCheckpoint, sqlx::Error> {
-    let number = |name| row.try_get::<i64, _>(name).map(i64::cast_unsigned);
-    let hash = |name| {
-        let bytes: Vec<u8> = row.try_get(name)?;
-        <[u8; 32]>::try_from(bytes).map_err(|_| sqlx::Error::ColumnDecode {
-            index: String::from(name),
-            source: "a hash has 32 bytes".into(),
-        })
-    };
     let projection: String = row.try_get("projection")?;
     let generation: i32 = row.try_get("generation")?;
-    let recorded = row.try_get::<Option<_>, _>("last_recorded_at")?;
-    let checkpoint = Checkpoint {
-        log: row.try_get::<Option<_>, _>("log")?.map(LogId),
-        version: u16::try_from(row.try_get::<i32, _>("record_version")?).unwrap_or(u16::MAX),
-        offset: Offset(number("offset")?),
-        record_hash: RecordHash(hash("record_hash")?),
-        leader_epoch: row.try_get("leader_epoch")?,
-        term: Term(number("term")?),
-        writer: WriterId(row.try_get("writer")?),
-        head: ChainHash(hash("head")?),
-        position: Position(number("position")?),
-        last_recorded_at: recorded.and_then(|at| Timestamp::from_utc(at).ok()),
-    };
+    let (partition, checkpoint) = read_checkpoint(row)?;
     Ok(HeldCheckpoint {
         source: format!("projection {projection}, generation {generation}"),
-        partition: Partition(row.try_get::<i32, _>("partition")?.cast_unsigned()),
+        partition,
         checkpoint,
     })
 }

@@ -298,8 +298,11 @@ async fn load_by(
         .collect::<Result<_, _>>()
 }
 
-/// The partition and the checkpoint in a row that has all columns of the table.
-pub(crate) fn read(row: &PgRow) -> Result<(Partition, Checkpoint), sqlx::Error> {
+/// The partition and the checkpoint in a row of `annals.checkpoint` with all of its columns.
+///
+/// # Errors
+/// A column is missing, or has another form.
+pub fn read(row: &PgRow) -> Result<(Partition, Checkpoint), sqlx::Error> {
     let partition: i32 = row.try_get("partition")?;
     let version: i32 = row.try_get("record_version")?;
     let number = |column: &str| row.try_get::<i64, _>(column).map(i64::cast_unsigned);

@@ -14,11 +14,12 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, PgConnection, SqlSafeStr as _, SqlStr};
 
 use crate::declare::history::History;
-use crate::declare::table::{Empty, Merge, OWNER_COLUMN, RowsOf, Table, ValueColumn};
+use crate::declare::table::{OWNER_COLUMN, RowsOf, Table, ValueColumn};
 use crate::declare::value::Value;
 use crate::fold::cell::Cell;
 use crate::fold::changes::Remaining;
 use crate::fold::history::{Cleared, RowVersion, Versions};
+use crate::store::merge::{may_be_emptied, merged};
 use crate::store::sql::{
     TABLE_SCHEMA, column_definition, identifier, key_columns, names_of, owner_column,
     qualified_table, value_columns,
@@ -144,11 +145,6 @@ impl HistorySql {
     }
 }
 
-/// Whether a column may become empty again.
-fn may_be_emptied(value: &ValueColumn) -> bool {
-    value.merge == Merge::Set && value.empty != Empty::Never
-}
-
 /// The name of the argument that says whether a column was emptied.
 fn emptied(value: &ValueColumn) -> String {
     format!("{}_emptied", value.name)
@@ -193,23 +189,35 @@ impl<'t> Writer<'t> {
         self.table.rows == RowsOf::OneStream
     }
 
-    /// The values of the version `n`, merged with those of the version `b` before it.
-    fn merged(&self) -> Vec<String> {
+    /// The columns of the version `n`, merged with those of the version `b` before it.
+    fn merged(&self) -> Vec<(String, String)> {
+        let values = self.table.values.iter();
+        let merged = values.flat_map(|value| {
+            let mut columns = merged(value, "b", "n");
+            if may_be_emptied(value) {
+                let emptied = identifier(&emptied(value));
+                for (_, sql) in &mut columns {
+                    *sql = format!("CASE WHEN n.{emptied} THEN NULL ELSE {sql} END");
+                }
+            }
+            columns
+        });
+        merged.collect()
+    }
+
+    /// The same; of a row that belongs to one stream, only what the same row was before counts.
+    fn gone_on(&self) -> Vec<String> {
         let owner = identifier(OWNER_COLUMN);
         let goes_on = format!(
             "NOT n.\"version_reset\" AND NOT b.{} AND b.{owner} = n.{owner}",
             identifier(GONE)
         );
-        let mut all = Vec::new();
-        for value in self.table.values {
-            for (name, merged) in merged(value, "b", "n") {
-                all.push(match self.is_owned() {
-                    true => format!("CASE WHEN {goes_on} THEN {merged} ELSE n.{name} END"),
-                    false => merged,
-                });
-            }
-        }
-        all
+        let columns = self.merged().into_iter();
+        let columns = columns.map(|(name, merged)| match self.is_owned() {
+            true => format!("CASE WHEN {goes_on} THEN {merged} ELSE n.{name} END"),
+            false => merged,
+        });
+        columns.collect()
     }
 
     /// Adds versions, each merged with the last one before it. `beside` are further changes, which see
@@ -242,7 +250,7 @@ impl<'t> Writer<'t> {
         }
         if !values.is_empty() {
             names.push(names_of(&values));
-            selected.extend(self.merged());
+            selected.extend(self.gone_on());
         }
         let (names, selected) = (names.join(", "), selected.join(",\n    "));
         let Self {
@@ -275,14 +283,8 @@ impl<'t> Writer<'t> {
             same.collect::<Vec<_>>().join(" AND ")
         };
         let mut sets = vec![format!("{first} = false")];
-        for value in self.table.values {
-            let merged = merged(value, "b", "n");
-            sets.extend(
-                merged
-                    .iter()
-                    .map(|(name, merged)| format!("{name} = {merged}")),
-            );
-        }
+        let merged = self.merged().into_iter();
+        sets.extend(merged.map(|(name, merged)| format!("{name} = {merged}")));
         let versions = &self.versions;
         let (sets, row) = (sets.join(",\n    "), names.join(", "));
         format!(
@@ -331,45 +333,6 @@ impl<'t> Writer<'t> {
              WHERE {same} AND b.{at} = n.{at} AND b.{position} < n.{position}"
         )
     }
-}
-
-/// The expressions that merge the row `given` into the row `held`, for each stored column of a value.
-fn merged(value: &ValueColumn, held: &str, given: &str) -> Vec<(String, String)> {
-    let name = identifier(value.name);
-    let (h, g) = (format!("{held}.{name}"), format!("{given}.{name}"));
-    let merged = match value.merge {
-        Merge::Set if may_be_emptied(value) => {
-            let emptied = identifier(&emptied(value));
-            format!("CASE WHEN {given}.{emptied} THEN NULL ELSE coalesce({g}, {h}) END")
-        }
-        Merge::Set => format!("coalesce({g}, {h})"),
-        Merge::Add => format!("coalesce({h} + {g}, {h}, {g})"),
-        Merge::Min => format!("LEAST({h}, {g})"),
-        Merge::Max => format!("GREATEST({h}, {g})"),
-        Merge::Latest { .. } => return latest(value.name, held, given),
-    };
-    vec![(name, merged)]
-}
-
-fn latest(column: &str, held: &str, given: &str) -> Vec<(String, String)> {
-    let part = |suffix: &str| identifier(&format!("{column}{suffix}"));
-    let rank = |row: &str| {
-        let [by, partition, position] = [part("_by"), part("_partition"), part("_position")];
-        format!("({row}.{by}, {row}.{partition}, {row}.{position})")
-    };
-    let by = part("_by");
-    let newer = format!(
-        "{given}.{by} IS NOT NULL AND ({held}.{by} IS NULL OR {} >= {})",
-        rank(given),
-        rank(held)
-    );
-    ["", "_by", "_partition", "_position"]
-        .map(|suffix| {
-            let name = part(suffix);
-            let merged = format!("CASE WHEN {newer} THEN {given}.{name} ELSE {held}.{name} END");
-            (name, merged)
-        })
-        .into()
 }
 
 fn bind_versions<'q>(

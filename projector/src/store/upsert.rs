@@ -9,10 +9,11 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, SqlStr};
 
 use crate::declare::column_type::ColumnType;
-use crate::declare::table::{Empty, Merge, RowsOf, Table};
+use crate::declare::table::{Merge, RowsOf, Table};
 use crate::declare::value::Value;
 use crate::fold::cell::Cell;
 use crate::fold::changes::Remaining;
+use crate::store::merge::{may_be_emptied, merged};
 use crate::store::numeric::Numeric;
 use crate::store::removal::Removal;
 use crate::store::sql::{
@@ -77,8 +78,7 @@ impl Upsert {
             RowsOf::OneStream => Some(Removal::new(table, physical_name)),
         };
         let emptyings = table.values.iter().map(|value| {
-            let is_possible = value.merge == Merge::Set && value.empty != Empty::Never;
-            is_possible.then(|| Emptying::new(table, value.name, physical_name))
+            may_be_emptied(value).then(|| Emptying::new(table, value.name, physical_name))
         });
         Self {
             sql,
@@ -209,20 +209,11 @@ pub(super) fn given_with(table: &Table, further: &[(String, &str)]) -> String {
 fn upsert(table: &Table, physical_name: &str) -> String {
     let keys = key_columns(table);
     let (given, names, _) = given(table);
-    let mut sets = Vec::new();
-    for value in table.values {
-        let name = identifier(value.name);
-        let (held, given) = (format!("t.{name}"), format!("EXCLUDED.{name}"));
-        sets.push(match value.merge {
-            Merge::Set => format!("{name} = coalesce({given}, {held})"),
-            // Adding null would give null.
-            Merge::Add => format!("{name} = coalesce({held} + {given}, {held}, {given})"),
-            // LEAST and GREATEST ignore nulls.
-            Merge::Min => format!("{name} = LEAST({held}, {given})"),
-            Merge::Max => format!("{name} = GREATEST({held}, {given})"),
-            Merge::Latest { .. } => latest(value.name),
-        });
-    }
+    let values = table.values.iter();
+    let merged = values.flat_map(|value| merged(value, "t", "EXCLUDED"));
+    let mut sets: Vec<String> = merged
+        .map(|(name, merged)| format!("{name} = {merged}"))
+        .collect();
     let owner = owner_column(table).map(|owner| identifier(&owner.name));
     if let (Some(owner), true) = (&owner, sets.is_empty()) {
         // The row counts as written only if it is updated.
@@ -250,26 +241,6 @@ fn bound_as(column: &Physical) -> &'static str {
         ColumnType::Jsonb | ColumnType::TextArray => "text",
         bound => bound.sql(),
     }
-}
-
-fn latest(column: &str) -> String {
-    let part = |suffix: &str| identifier(&format!("{column}{suffix}"));
-    let rank = |row: &str| {
-        let [by, partition, position] = [part("_by"), part("_partition"), part("_position")];
-        format!("({row}.{by}, {row}.{partition}, {row}.{position})")
-    };
-    let by = part("_by");
-    let newer = format!(
-        "EXCLUDED.{by} IS NOT NULL AND (t.{by} IS NULL OR {} >= {})",
-        rank("EXCLUDED"),
-        rank("t")
-    );
-    ["", "_by", "_partition", "_position"]
-        .map(|suffix| {
-            let name = part(suffix);
-            format!("{name} = CASE WHEN {newer} THEN EXCLUDED.{name} ELSE t.{name} END")
-        })
-        .join(",\n    ")
 }
 
 pub(super) fn bind<'q>(

@@ -100,6 +100,23 @@ async fn what_cannot_be_shown_as_of_a_moment_is_refused_with_what_to_do() {
     }
     let asked = served.get("/v1/read/order_summary?format=csv&as_of=2026-03-01T00:00:00Z");
     served.problem(asked, 422, "limit_needed").await;
+    // A position of another log, and one that is not reached.
+    let other = Served::start(Kind::Sqlite).await;
+    let elsewhere = other
+        .submit(request("order-1", "PlaceOrder", "a", &place()))
+        .await;
+    let token = elsewhere.position.to_string();
+    let asked = served.get(&format!("/v1/read/order_summary?as_of={token}"));
+    served.problem(asked, 409, "position_of_other_log").await;
+    let mut ahead = served
+        .submit(request("order-2", "PlaceOrder", "b", &place()))
+        .await
+        .position;
+    ahead.positions.values_mut().for_each(|at| at.0 += 1_000);
+    let asked = served
+        .get(&format!("/v1/read/order_summary?as_of={ahead}"))
+        .header("Annals-Timeout-Ms", "100");
+    served.problem(asked, 503, "read_model_behind").await;
     let asked = served.get("/v1/read/stream_index?as_of=2026-03-01T00:00:00Z");
     served.problem(asked, 409, "history_off").await;
 }
