@@ -1,14 +1,14 @@
 # Thin on purpose: each line is a command that one can type. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench peers guards model simulate faults read-faults attacks ocel clients changes release setup
+.PHONY: help demo test lint bench peers guards model simulate faults read-faults past attacks ocel clients changes release setup
 
 # Where the tools are that ops/setup brought; cargo too, if it has just been installed.
 WITH_TOOLS = eval "$$(ops/setup --print-env)" &&
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
-	  || sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1: \2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+	  || sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1: \2/p' $(MAKEFILE_LIST)
 
 # The dev profile, with optimised dependencies: its build is shared with `make test`, and the demo is
 # busy with Postgres and the disk, not with our code. Where no Postgres is installed, a feature is
@@ -79,6 +79,11 @@ read-faults: ## kill and stop projectors on a log of a million events, while it 
 	$(WITH_TOOLS) cargo build -p cli --bin annals
 	$(WITH_TOOLS) env ANNALS_PROJECTOR_EVENTS=1000000 ANNALS_PROJECTOR_FAULTS=20 \
 		cargo test -p tests --test all -- --nocapture rows_stay_exact_while_projectors
+
+past: ## compare read models as of fifty moments of a million events with a fold in SQL, also over HTTP
+	ops/setup
+	$(WITH_TOOLS) env ANNALS_PAST_EVENTS=1000000 ANNALS_PAST_MOMENTS=50 \
+		cargo test -p tests --test all -- --nocapture read_models_as_of_random_moments
 
 # ATTACKS holds its arguments, as in ATTACKS='--only lines idle'. To be run on a machine that does
 # nothing else: what polite clients keep is measured. `make test` does the same for a shorter time,

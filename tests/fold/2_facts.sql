@@ -1,7 +1,7 @@
 -- The commits and events of the export, with the values that a commit leaves out where they follow
 -- from others (docs/reading-the-topic.md).
 
-CREATE UNLOGGED TABLE export.commits AS
+CREATE UNLOGGED TABLE export.every_commit AS
 SELECT
     (line ->> 'partition')::bigint AS partition,
     (line ->> 'offset')::bigint AS "offset",
@@ -13,6 +13,10 @@ SELECT
     (commit ->> 'from_version')::bigint AS from_version,
     coalesce(jsonb_array_length(commit -> 'events'), 0)::bigint AS events,
     (commit ->> 'recorded_at')::timestamptz AS recorded_at,
+    -- Clocks differ: a commit belongs to the moment of the latest one up to it in its partition.
+    max((commit ->> 'recorded_at')::timestamptz) OVER (
+        PARTITION BY (line ->> 'partition')::bigint ORDER BY (line ->> 'position')::bigint
+    ) AS moment,
     coalesce(commit #>> '{command,occurred_at}', commit ->> 'recorded_at')::timestamptz AS asked_at,
     commit #>> '{command,id}' AS command_id,
     commit #>> '{command,type}' AS command,
@@ -29,20 +33,20 @@ FROM (
     OFFSET 0
 ) lines;
 
-CREATE UNLOGGED TABLE export.events AS
+CREATE UNLOGGED TABLE export.every_event AS
 SELECT
-    tenant, stream, category, id, partition, position,
+    moment, tenant, stream, category, id, partition, position,
     from_version + nth AS version,
     event ->> 'type' AS type,
     coalesce((event ->> 'occurred_at')::timestamptz, asked_at) AS occurred_at,
     event -> 'data' AS data
-FROM export.commits
+FROM export.every_commit
 CROSS JOIN LATERAL jsonb_array_elements(said) WITH ORDINALITY AS e (event, nth);
 
-ALTER TABLE export.commits DROP COLUMN said;
+ALTER TABLE export.every_commit DROP COLUMN said;
 DROP TABLE export.lines;
-ANALYZE export.commits;
-ANALYZE export.events;
+ANALYZE export.every_commit;
+ANALYZE export.every_event;
 
 -- A sum, if a bigint holds it.
 CREATE FUNCTION fold.held(total numeric) RETURNS bigint IMMUTABLE LANGUAGE sql AS $$

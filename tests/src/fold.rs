@@ -2,42 +2,56 @@
 //!
 //! Invariant: the SQL shares nothing with the projections, their runtime or the readers of the log
 //! but the export (`annals log dump --accepted`), and gives every column of every view that the log
-//! tells. It suits any history of the shop, however the records came into the log. Deliberately
-//! absent: whether the events are right; `olist::oracle` judges those of an import by the files.
+//! tells. It suits any history of the shop, however the records came into the log, and any moment of
+//! it. Deliberately absent: whether the events are right; `olist::oracle` judges those of an import
+//! by the files.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
 use sqlx::postgres::{PgPoolCopyExt, PgRow};
-use sqlx::{AssertSqlSafe, PgPool, Row};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
 
 /// How many differing cells or rows of a read model are kept.
 const SHOWN_MAX: i64 = 20;
 
-/// A read model: its view, the columns of its key, the query for its rows, and the columns that only
-/// the engine knows.
+/// The setting of a session, and the literal, for everything that the log holds.
+const ALL: &str = "infinity";
+
+/// A read model: its view, the columns of its key, the query for its rows, the columns that only the
+/// engine knows, and whether it can be asked as of a moment.
 struct Model {
     name: &'static str,
     key: &'static [&'static str],
     query: &'static str,
     unknown: &'static [&'static str],
+    has_past: bool,
 }
 
 macro_rules! model {
-    ($name:literal, [$($key:literal),+] $(, without $unknown:literal)?) => {
+    ($name:literal, [$($key:literal),+]) => {
         Model {
             name: $name,
             key: &["tenant", $($key),+],
             query: include_str!(concat!("../fold/", $name, ".sql")),
+            unknown: &[],
+            has_past: true,
+        }
+    };
+    // An index of the log, of the present only.
+    (index $name:literal, [$($key:literal),+] $(, without $unknown:literal)?) => {
+        Model {
             unknown: &[$($unknown)?],
+            has_past: false,
+            ..model!($name, [$($key),+])
         }
     };
 }
 
 const MODELS: [Model; 11] = [
-    model!("commit_index", ["partition", "position"], without "record_hash"),
-    model!("commit_types", ["event_type", "partition", "position"]),
+    model!(index "commit_index", ["partition", "position"], without "record_hash"),
+    model!(index "commit_types", ["event_type", "partition", "position"]),
     model!("customer_orders", ["customer_id"]),
     model!("daily_sales", ["day", "currency"]),
     model!("delivery_days", ["month"]),
@@ -45,8 +59,8 @@ const MODELS: [Model; 11] = [
     model!("payment_mix", ["method", "currency"]),
     model!("rejections", ["stream", "position"]),
     model!("seller_sales", ["seller_id", "currency"]),
-    model!("stream_commits", ["stream", "version"], without "record_hash"),
-    model!("stream_index", ["stream"]),
+    model!(index "stream_commits", ["stream", "version"], without "record_hash"),
+    model!(index "stream_index", ["stream"]),
 ];
 
 const EXPORT: &str = include_str!("../fold/1_export.sql");
@@ -94,18 +108,65 @@ impl fmt::Display for Difference {
 /// # Errors
 /// Any error of the file or of the database.
 pub async fn load(pool: &PgPool, export: &Path) -> Result<(), sqlx::Error> {
+    read(pool, export).await?;
+    fold(pool, ALL, &mut MODELS.iter()).await
+}
+
+/// Loads an export of the log and folds nothing yet: see [`fold_as_of`].
+///
+/// # Errors
+/// Any error of the file or of the database.
+pub async fn read(pool: &PgPool, export: &Path) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(EXPORT).execute(pool).await?;
     let mut copy = pool.copy_in_raw(COPY).await?;
     let file = tokio::fs::File::open(export).await?;
     copy.read_from(file).await?;
     copy.finish().await?;
     sqlx::raw_sql(FACTS).execute(pool).await?;
+    Ok(())
+}
+
+/// Folds what [`read`] loaded up to a moment, for the read models that can be asked as of one. A
+/// moment has all commits of a partition up to the last that was recorded by then.
+///
+/// # Errors
+/// Any error of the database, as for a moment that it cannot read.
+pub async fn fold_as_of(pool: &PgPool, moment: &str) -> Result<(), sqlx::Error> {
+    fold(pool, moment, &mut with_past()).await
+}
+
+/// The read models that can be asked as of a moment.
+fn with_past() -> impl Iterator<Item = &'static Model> {
+    MODELS.iter().filter(|model| model.has_past)
+}
+
+/// Their names.
+#[must_use]
+pub fn names_with_past() -> Vec<&'static str> {
+    with_past().map(|model| model.name).collect()
+}
+
+async fn fold(
+    pool: &PgPool,
+    moment: &str,
+    models: &mut (dyn Iterator<Item = &'static Model> + Send),
+) -> Result<(), sqlx::Error> {
+    let moment = moment.replace('\'', "''");
+    let cut = ["commit", "event"].map(|kind| {
+        format!(
+            "CREATE OR REPLACE VIEW export.{kind}s AS \
+             SELECT * FROM export.every_{kind} WHERE moment <= '{moment}'; "
+        )
+    });
+    sqlx::raw_sql(AssertSqlSafe(cut.concat()))
+        .execute(pool)
+        .await?;
     for Model {
         name, query, key, ..
-    } in &MODELS
+    } in models
     {
         let statement = format!(
-            "CREATE UNLOGGED TABLE fold.{name} AS {query}; \
+            "DROP TABLE IF EXISTS fold.{name}; CREATE UNLOGGED TABLE fold.{name} AS {query}; \
              ALTER TABLE fold.{name} ADD PRIMARY KEY ({})",
             key.join(", ")
         );
@@ -122,24 +183,47 @@ pub async fn load(pool: &PgPool, export: &Path) -> Result<(), sqlx::Error> {
 /// Any error of the database; [`sqlx::Error::ColumnNotFound`] for a column on one side only.
 pub async fn compare(pool: &PgPool) -> Result<Vec<Difference>, sqlx::Error> {
     let mut differences = Vec::new();
+    let mut connection = pool.acquire().await?;
     for model in &MODELS {
-        differences.extend(compare_model(pool, model).await?);
+        differences.extend(compare_model(&mut connection, "read", model).await?);
     }
     Ok(differences)
 }
 
-async fn compare_model(pool: &PgPool, model: &Model) -> Result<Vec<Difference>, sqlx::Error> {
+/// Compares every view in the schema `read_as_of`, as of a moment, with what [`fold_as_of`] folded,
+/// cell by cell.
+///
+/// # Errors
+/// As [`compare`].
+pub async fn compare_as_of(pool: &PgPool, moment: &str) -> Result<Vec<Difference>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    let set = sqlx::query("SELECT set_config('annals.as_of', $1, false)").bind(moment);
+    set.execute(&mut *connection).await?;
+    let mut differences = Vec::new();
+    for model in with_past() {
+        differences.extend(compare_model(&mut connection, "read_as_of", model).await?);
+    }
+    // The next user of the connection sees the present.
+    connection.close().await?;
+    Ok(differences)
+}
+
+async fn compare_model(
+    connection: &mut PgConnection,
+    schema: &str,
+    model: &Model,
+) -> Result<Vec<Difference>, sqlx::Error> {
     let name = model.name;
-    let expected = columns(pool, "fold", name).await?;
-    let shown = columns(pool, "read", name).await?;
+    let expected = columns(connection, "fold", name).await?;
+    let shown = columns(connection, schema, name).await?;
     let unknown = model.unknown.iter().map(|&column| column.to_owned());
     let known: BTreeSet<String> = expected.iter().cloned().chain(unknown).collect();
     if let Some(column) = known.symmetric_difference(&shown).next() {
         return Err(sqlx::Error::ColumnNotFound(format!("{name}.{column}")));
     }
-    let statement = difference_of(model, &expected);
+    let statement = difference_of(model, schema, &expected);
     let rows = sqlx::query(AssertSqlSafe(statement));
-    let rows = rows.fetch_all(pool).await?;
+    let rows = rows.fetch_all(connection).await?;
     let difference = |row: &PgRow| {
         Ok(Difference {
             model: name.to_owned(),
@@ -153,7 +237,7 @@ async fn compare_model(pool: &PgPool, model: &Model) -> Result<Vec<Difference>, 
 }
 
 /// The statement that lists the differing cells, and the rows that only one side has.
-fn difference_of(model: &Model, columns: &BTreeSet<String>) -> String {
+fn difference_of(model: &Model, schema: &str, columns: &BTreeSet<String>) -> String {
     let name = model.name;
     let keys = model.key.iter();
     let same = keys.clone().map(|key| format!("e.{key} = r.{key}"));
@@ -168,7 +252,7 @@ fn difference_of(model: &Model, columns: &BTreeSet<String>) -> String {
         .map(|column| format!("('{column}', e.\"{column}\"::text, r.\"{column}\"::text)"));
     format!(
         "SELECT jsonb_build_array({either})::text, c.name, c.expected, c.found
-         FROM fold.{name} e FULL JOIN read.{name} r ON {same}
+         FROM fold.{name} e FULL JOIN {schema}.{name} r ON {same}
          CROSS JOIN LATERAL (VALUES
              (NULL, CASE WHEN e.tenant IS NOT NULL THEN 'there' END,
                  CASE WHEN r.tenant IS NOT NULL THEN 'there' END),
@@ -186,14 +270,18 @@ fn difference_of(model: &Model, columns: &BTreeSet<String>) -> String {
     )
 }
 
-async fn columns(pool: &PgPool, schema: &str, name: &str) -> Result<BTreeSet<String>, sqlx::Error> {
+async fn columns(
+    connection: &mut PgConnection,
+    schema: &str,
+    name: &str,
+) -> Result<BTreeSet<String>, sqlx::Error> {
     let names: Vec<String> = sqlx::query_scalar(
         "SELECT column_name::text FROM information_schema.columns
          WHERE table_schema = $1 AND table_name = $2",
     )
     .bind(schema)
     .bind(name)
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await?;
     Ok(names.into_iter().collect())
 }

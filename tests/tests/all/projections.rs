@@ -10,6 +10,7 @@ mod faults;
 mod full_disk;
 mod indexes;
 mod kept;
+mod moments;
 mod own_sql;
 mod parked;
 mod processes;

@@ -6,6 +6,7 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,7 +37,7 @@ const ACTOR: Actor<'_> = Actor {
 };
 
 /// Makes a history of so many events, with a node of its own.
-fn generate(address: &str, url: &str, seed: u64, events: u64) {
+pub(super) fn generate(address: &str, url: &str, seed: u64, events: u64) {
     let folder = folder();
     let secret = annals(folder.path())
         .args(["config", "secret"])
@@ -65,6 +66,19 @@ fn generate(address: &str, url: &str, seed: u64, events: u64) {
         .unwrap();
     assert!(made.success());
     assert!(node.end(Signal::TERM).success());
+}
+
+/// An export of all that the log accepted, as a file.
+pub(super) fn dump(folder: &Path, address: &str) -> PathBuf {
+    let export = folder.join("export");
+    let dumped = annals(folder)
+        .args(["log", "dump", "--accepted", "--log", address])
+        .stdout(std::fs::File::create(&export).unwrap())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(dumped.success());
+    export
 }
 
 /// Reads until it is told to end: every read succeeds, nothing that was there goes away, and
@@ -208,14 +222,7 @@ async fn rows_stay_exact_while_projectors_are_killed_stopped_and_woken() {
     }
     engine.drain(Duration::from_secs(10)).await;
     // And against a fold in SQL over an export of the log.
-    let export = folder.path().join("export");
-    let dumped = annals(folder.path())
-        .args(["log", "dump", "--accepted", "--log", &address])
-        .stdout(std::fs::File::create(&export).unwrap())
-        .stderr(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(dumped.success());
+    let export = dump(folder.path(), &address);
     let pool = PgPool::connect(&url).await.unwrap();
     fold::load(&pool, &export).await.unwrap();
     assert_eq!(fold::compare(&pool).await.unwrap(), []);
