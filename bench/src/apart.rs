@@ -48,7 +48,7 @@ pub enum Part {
 }
 
 /// A load. Every command begins a stream of its own; `seed` is part of the streams' names.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Job {
     /// Connections that each wait for an answer before the next command.
     Closed {
@@ -84,6 +84,15 @@ pub enum Job {
         seed: u64,
         /// What is asked.
         kind: QueryKind,
+    },
+    /// Connections that each wait for an answer before the next of some queries, each asked once.
+    Paths {
+        /// The door under load.
+        address: SocketAddr,
+        /// How many connections.
+        connections: usize,
+        /// The file with the paths, one in each line.
+        file: PathBuf,
     },
     /// One request of many lines.
     Batch {
@@ -144,7 +153,7 @@ pub struct Apart {
     /// Where it listens.
     pub address: SocketAddr,
     process: Child,
-    _log: NewLog,
+    log: NewLog,
 }
 
 impl Apart {
@@ -229,12 +238,18 @@ impl Apart {
         Self {
             address: address.expect("an address"),
             process,
-            _log: log,
+            log,
         }
     }
 
     pub fn log(&self) -> &NewLog {
-        &self._log
+        &self.log
+    }
+
+    /// Ends the process, and returns its log.
+    pub async fn stop(mut self) -> NewLog {
+        self.process.kill().await.expect("a process of ours");
+        self.log
     }
 
     /// The processor time that it has used, in seconds, and its number of threads; only on Linux.
@@ -247,6 +262,19 @@ impl Apart {
         // The unit is a hundredth of a second on every Linux.
         Some(((field(14)? + field(15)?) / 100.0, threads))
     }
+}
+
+/// Makes an invented history of the shop through a node.
+pub async fn generate(node: &Apart, seed: u64, events: usize) {
+    let mut command = Command::new(program());
+    command
+        .args(["generate", "--url", &format!("http://{}", node.address)])
+        .args(["--seed", &seed.to_string(), "--events", &events.to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    let made = command.status().await.expect("a process that generates");
+    assert!(made.success(), "the history was not made");
 }
 
 /// Starts to rebuild a read model as an operator does, in a process that ends on drop.

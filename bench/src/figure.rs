@@ -16,6 +16,8 @@ pub enum Unit {
     Milliseconds,
     /// Megabytes of memory (2^20 bytes); less is better.
     Megabytes,
+    /// Bytes of disk for an event; less is better.
+    BytesAnEvent,
 }
 
 impl Unit {
@@ -27,6 +29,7 @@ impl Unit {
             Self::PerSecond => format!("{value:.0}/s"),
             Self::Milliseconds => format!("{value:.2} ms"),
             Self::Megabytes => format!("{value:.0} MB"),
+            Self::BytesAnEvent => format!("{value:.0} B"),
         }
     }
 }

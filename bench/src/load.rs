@@ -138,6 +138,16 @@ pub async fn run(job: Job) -> Loaded {
             seed,
             kind,
         } => closed_loop(address, connections, count, Asking::Query { kind, seed }).await,
+        Job::Paths {
+            address,
+            connections,
+            file,
+        } => {
+            let paths = std::fs::read_to_string(file).expect("a file with paths");
+            let paths: Vec<String> = paths.lines().map(str::to_owned).collect();
+            let (count, paths) = (paths.len(), paths.into());
+            closed_loop(address, connections, count, Asking::Path(paths)).await
+        }
         Job::Paced {
             address,
             rate,
@@ -177,22 +187,24 @@ pub async fn run(job: Job) -> Loaded {
 }
 
 /// What each request of a closed loop is.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Asking {
     Command { seed: u64 },
     Query { kind: QueryKind, seed: u64 },
+    Path(Arc<[String]>),
 }
 
 impl Asking {
-    async fn ask(self, connection: &mut Connection, number: usize) {
+    async fn ask(&self, connection: &mut Connection, number: usize) {
         match self {
             Self::Command { seed } => {
                 let id = format!("place-{number}");
                 connection
-                    .post(&path(seed, number), &id, body(number))
+                    .post(&path(*seed, number), &id, body(number))
                     .await;
             }
-            Self::Query { kind, seed } => connection.get(&kind.path(number, seed)).await,
+            Self::Query { kind, seed } => connection.get(&kind.path(number, *seed)).await,
+            Self::Path(paths) => connection.get(&paths[number]).await,
         }
     }
 }
@@ -211,6 +223,7 @@ async fn closed_loop(
     }
     let began = Instant::now();
     let asked = open.into_iter().enumerate().map(|(place, mut connection)| {
+        let asking = asking.clone();
         tokio::spawn(async move {
             let mut times = Vec::with_capacity(each);
             for number in place * each..(place + 1) * each {

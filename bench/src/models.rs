@@ -35,9 +35,8 @@ pub const CUSTOMERS: &[Table] = &[Table {
 
 /// One row for each order.
 #[must_use]
-pub fn orders() -> Rules {
-    // The hand-written loops keep no history either.
-    let rules = Rules::new(ORDERS[0].name, 1, ORDERS).history(History::Off);
+pub fn orders(history: History) -> Rules {
+    let rules = Rules::new(ORDERS[0].name, 1, ORDERS).history(history);
     rules.on::<Order, OrderPlaced>(|placed, event, changes| {
         changes
             .row(&ORDERS[0], [Value::from(event.stream_id())])
@@ -50,8 +49,8 @@ pub fn orders() -> Rules {
 
 /// One row for each customer, with sums over their orders.
 #[must_use]
-pub fn customers() -> Rules {
-    let rules = Rules::new(CUSTOMERS[0].name, 1, CUSTOMERS).history(History::Off);
+pub fn customers(history: History) -> Rules {
+    let rules = Rules::new(CUSTOMERS[0].name, 1, CUSTOMERS).history(history);
     rules.on::<Order, OrderPlaced>(|placed, _, changes| {
         changes
             .row(&CUSTOMERS[0], [Value::from(placed.customer.as_str())])

@@ -6,6 +6,7 @@ mod embedded;
 mod freshness;
 pub mod http;
 mod large;
+mod past;
 mod peers;
 mod projection;
 pub mod query;
@@ -64,6 +65,8 @@ pub fn all(size: Size) -> Vec<Box<dyn Bench>> {
         Box::new(closed::Closed::new(size)),
         Box::new(query::Queries::new(size)),
         Box::new(beside::Beside::new(size)),
+        Box::new(past::Kept::new(size)),
+        Box::new(past::Asked::new(size)),
     ];
     for one_by_one in [false, true] {
         all.push(Box::new(embedded::Embedded::new(size, one_by_one)));

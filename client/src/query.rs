@@ -57,6 +57,8 @@ pub struct Freshness {
     pub parked_streams: u64,
     /// The moment that is shown, if the query named one.
     pub as_of: Option<String>,
+    /// How far each partition had got at that moment. As of this position, the same is shown later, too.
+    pub as_of_position: Option<PositionToken>,
     /// Whether commits may still come that belong to that moment.
     pub provisional: bool,
 }
@@ -230,6 +232,7 @@ impl Freshness {
             stale: parsed("annals-stale"),
             parked_streams: parsed("annals-parked").map_or(0, |text| text.parse().unwrap_or(0)),
             as_of: parsed("annals-as-of"),
+            as_of_position: parsed("annals-as-of-position").and_then(|text| text.parse().ok()),
             provisional: parsed("annals-provisional").is_some(),
         }
     }

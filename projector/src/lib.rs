@@ -41,7 +41,7 @@ pub use models::commit_index::{COMMIT_INDEX, CommitIndex};
 pub use models::general::with_general;
 pub use models::places::{CommitPlace, StreamPlaces, StreamSummary, is_over};
 pub use models::rejections::Rejections;
-pub use models::search::{CommitFilter, FoundCommit, PositionRange, first_from, last_until};
+pub use models::search::{CommitFilter, FoundCommit, PositionRange, last_before, last_until};
 pub use models::stream_index::{STREAM_INDEX, StreamIndex};
 pub use run::projector::{PROJECTOR_TASKS_MAX, Projector, ProjectorOptions, query_options};
 pub use run::reached::{ROWS_VERSION, RowsVersion, rows_versions};

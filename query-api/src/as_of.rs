@@ -1,8 +1,9 @@
 //! Read models as of a moment.
 //!
 //! Invariant: the answer is what a replay of the log up to the moment gives. It names the moment as the
-//! read model's history has it, and whether it is final: while a partition has no later commit, one may
-//! still come that was recorded before. Deliberately absent: how the past is kept (`projector`).
+//! read model's history has it, the last position of each partition that is in it, and whether it is
+//! final: while a partition has no later commit, one may still come that was recorded before.
+//! Deliberately absent: how the past is kept (`projector`).
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use chrono::{DateTime, Utc};
 use door::Problem;
 use kernel::Timestamp;
 use position::{Partition, PositionToken};
-use projector::{COMMIT_INDEX, Value};
+use projector::{COMMIT_INDEX, Value, last_before};
 use sqlx::{Connection as _, PgConnection};
 
 use super::answer::Asker;
@@ -29,6 +30,9 @@ use super::{Inner, code, failed};
 
 /// The header that names the moment of an answer.
 const AS_OF: HeaderName = HeaderName::from_static("annals-as-of");
+/// The header with the last position of each partition that is in an answer. As of this token, the same
+/// is shown later, too.
+const AS_OF_POSITION: HeaderName = HeaderName::from_static("annals-as-of-position");
 /// The header that says that commits may still come that belong to the moment.
 const PROVISIONAL: HeaderName = HeaderName::from_static("annals-provisional");
 
@@ -79,6 +83,8 @@ struct Past {
     snapshot: Snapshot,
     /// The moment as the history has it.
     moment: AsOf,
+    /// The last position of each partition that is in it; absent if the rows have taken up nothing.
+    position: Option<PositionToken>,
     is_final: bool,
 }
 
@@ -166,11 +172,16 @@ impl Inner {
         let mut connection = self.pool.acquire().await.map_err(|error| failed(&error))?;
         let read = self.read_past(&mut connection, shown, statement, &moment);
         match read.await {
-            Ok((snapshot, is_final)) => Ok(Past {
-                snapshot,
-                moment,
-                is_final,
-            }),
+            Ok((snapshot, is_final)) => {
+                drop(connection);
+                let position = self.cut(asker, &moment, &snapshot).await?;
+                Ok(Past {
+                    snapshot,
+                    moment,
+                    position,
+                    is_final,
+                })
+            }
             Err(error) => {
                 // The transaction is not ended.
                 connection.close_on_drop();
@@ -221,6 +232,37 @@ impl Inner {
         };
         tx.commit().await?;
         Ok((snapshot, is_final))
+    }
+
+    /// The last position of each partition that belongs to a moment and that the rows have taken up.
+    async fn cut(
+        &self,
+        asker: &Asker<'_>,
+        moment: &AsOf,
+        snapshot: &Snapshot,
+    ) -> Result<Option<PositionToken>, Problem> {
+        let time = match moment {
+            AsOf::Time(time) => *time,
+            AsOf::Position(token) => return Ok(Some(token.clone())),
+        };
+        let Some(reached) = snapshot.head.version.position() else {
+            return Ok(None);
+        };
+        let (levels, deadline) = (&self.levels, asker.wait.deadline);
+        // The index never changes what it says of these positions.
+        if let Reached::Behind(behind) = levels.reach(COMMIT_INDEX, reached, deadline).await? {
+            return Err(asker.wait.applied_to(self.behind(COMMIT_INDEX, &behind)));
+        }
+        let behind_time = Timestamp::from_micros(time.micros().saturating_add(1)).unwrap_or(time);
+        let found = last_before(&self.pool, &reached.positions, behind_time).await;
+        let found = found.map_err(|error| failed(&error))?;
+        let positions = found
+            .into_iter()
+            .map(|(partition, last)| (partition, last.position));
+        Ok(Some(PositionToken {
+            log: reached.log,
+            positions: positions.collect(),
+        }))
     }
 
     fn past_failed(&self, shown: &ShownModel, error: &sqlx::Error) -> Problem {
@@ -288,6 +330,10 @@ impl Past {
         let headers = response.headers_mut();
         if let Ok(value) = HeaderValue::from_str(&self.moment.text()) {
             headers.insert(AS_OF, value);
+        }
+        let position = self.position.as_ref().map(ToString::to_string);
+        if let Some(Ok(value)) = position.as_deref().map(HeaderValue::from_str) {
+            headers.insert(AS_OF_POSITION, value);
         }
         if !self.is_final {
             headers.insert(PROVISIONAL, HeaderValue::from_static("true"));

@@ -442,6 +442,11 @@ fn past_headers(found: &mut Value) {
                         of an interval.",
         "schema": {"type": "string"},
     });
+    found["headers"]["Annals-As-Of-Position"] = json!({
+        "description": "The position token of that moment: it names the last position of each partition \
+                        that is in the answer. As of this token, the same is shown later, too.",
+        "schema": {"type": "string"},
+    });
     found["headers"]["Annals-Provisional"] = json!({
         "description": "`true` if a commit may still come that was recorded up to that moment: not \
                         every partition has a later one.",

@@ -229,17 +229,6 @@ fn indexed(text: &str) -> String {
     }
 }
 
-/// The first commit of each partition at or after a position, whatever its tenant.
-///
-/// # Errors
-/// The error of Postgres.
-pub async fn first_from(
-    postgres: impl PgExecutor<'_>,
-    from: &BTreeMap<Partition, Position>,
-) -> Result<BTreeMap<Partition, FoundCommit>, sqlx::Error> {
-    beside(postgres, from, ">=", "").await
-}
-
 /// The last commit of each partition at or before a position, whatever its tenant.
 ///
 /// # Errors
@@ -248,30 +237,68 @@ pub async fn last_until(
     postgres: impl PgExecutor<'_>,
     until: &BTreeMap<Partition, Position>,
 ) -> Result<BTreeMap<Partition, FoundCommit>, sqlx::Error> {
-    beside(postgres, until, "<=", "DESC").await
+    let places = "SELECT * FROM UNNEST($1::bigint[], $2::bigint[]) AS f(partition, place)";
+    let (partitions, positions) = columns(until);
+    let select = last_of(places);
+    let rows = sqlx::query(AssertSqlSafe(select).into_sql_str())
+        .bind(partitions)
+        .bind(positions);
+    by_partition(&rows.fetch_all(postgres).await?)
 }
 
-async fn beside(
+/// The last commit of each partition that was recorded before a time, at or before a position, whatever
+/// its tenant. Times never fall along the positions, so each step halves the range that is left.
+///
+/// # Errors
+/// The error of Postgres.
+pub async fn last_before(
     postgres: impl PgExecutor<'_>,
-    places: &BTreeMap<Partition, Position>,
-    compare: &str,
-    order: &str,
+    until: &BTreeMap<Partition, Position>,
+    time: Timestamp,
 ) -> Result<BTreeMap<Partition, FoundCommit>, sqlx::Error> {
-    let select = format!(
-        "SELECT c.* FROM UNNEST($1::bigint[], $2::bigint[]) AS f(partition, place) \
-         CROSS JOIN LATERAL (\
-             SELECT c.partition, c.position, c.\"offset\", c.record_hash, c.recorded_at, \
-                 true AS is_match FROM read.commit_index AS c \
-             WHERE c.partition = f.partition AND c.position {compare} f.place \
-             ORDER BY c.position {order} LIMIT 1) AS c"
-    );
-    let partitions: Vec<i64> = places.keys().map(|partition| partition.0.into()).collect();
-    let positions: Vec<i64> = places.values().map(|p| p.0.cast_signed()).collect();
+    // The wanted position lies in `low..high`.
+    let places = "\
+        WITH RECURSIVE halved AS (\
+            SELECT partition, 0::bigint AS low, place + 1 AS high \
+            FROM UNNEST($1::bigint[], $2::bigint[]) AS f(partition, place) \
+            UNION ALL \
+            SELECT h.partition, CASE WHEN h.is_before THEN h.middle ELSE h.low END, \
+                CASE WHEN h.is_before THEN h.high ELSE h.middle END \
+            FROM (SELECT *, (low + high) / 2 AS middle, coalesce((\
+                    SELECT c.recorded_at FROM read.commit_index AS c \
+                    WHERE c.partition = halved.partition AND c.position >= (low + high) / 2 \
+                    ORDER BY c.position LIMIT 1) < $3, false) AS is_before \
+                FROM halved WHERE high - low > 1) AS h\
+        ) SELECT partition, low AS place FROM halved WHERE high - low <= 1";
+    let (partitions, positions) = columns(until);
+    let select = last_of(places);
     let rows = sqlx::query(AssertSqlSafe(select).into_sql_str())
         .bind(partitions)
         .bind(positions)
-        .fetch_all(postgres)
-        .await?;
+        .bind(time.to_utc());
+    by_partition(&rows.fetch_all(postgres).await?)
+}
+
+/// Partitions and positions as the columns of a statement.
+fn columns(places: &BTreeMap<Partition, Position>) -> (Vec<i64>, Vec<i64>) {
+    let columns = places
+        .iter()
+        .map(|(partition, position)| (i64::from(partition.0), position.0.cast_signed()));
+    columns.unzip()
+}
+
+/// The statement for the last commit at or before each of some places.
+fn last_of(places: &str) -> String {
+    format!(
+        "SELECT c.* FROM ({places}) AS f CROSS JOIN LATERAL (\
+             SELECT c.partition, c.position, c.\"offset\", c.record_hash, c.recorded_at, \
+                 true AS is_match FROM read.commit_index AS c \
+             WHERE c.partition = f.partition AND c.position <= f.place \
+             ORDER BY c.position DESC LIMIT 1) AS c"
+    )
+}
+
+fn by_partition(rows: &[PgRow]) -> Result<BTreeMap<Partition, FoundCommit>, sqlx::Error> {
     let rows = rows
         .iter()
         .map(|row| found(row).map(|one| (one.partition, one)));

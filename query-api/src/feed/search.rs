@@ -14,7 +14,7 @@ use event_log::log::LogError;
 use event_log::record::{Record, record_hash};
 use kernel::Timestamp;
 use position::{Offset, Partition, Position, PositionToken};
-use projector::{COMMIT_INDEX, CommitFilter, FoundCommit, PositionRange, first_from, last_until};
+use projector::{COMMIT_INDEX, CommitFilter, FoundCommit, PositionRange, last_before, last_until};
 
 use sqlx::{Connection as _, PgConnection};
 
@@ -226,38 +226,14 @@ impl Follower {
     /// index knows them.
     pub(super) async fn begin_at(&mut self, time: Timestamp) -> Result<(), Ended> {
         let reached = self.reached().await?;
-        // The last position before the time lies in `low..high`.
-        let mut low: BTreeMap<Partition, u64> = BTreeMap::new();
-        let mut high: BTreeMap<Partition, u64> = BTreeMap::new();
-        for (&partition, &position) in &reached.positions {
-            low.insert(partition, 0);
-            high.insert(partition, position.0 + 1);
+        if reached.positions.is_empty() {
+            return Ok(());
         }
-        loop {
-            let middle = |(&partition, &low): (&Partition, &u64)| {
-                let high = high[&partition];
-                (high - low > 1).then(|| (partition, Position(low + (high - low) / 2)))
-            };
-            let middles: BTreeMap<Partition, Position> = low.iter().filter_map(middle).collect();
-            if middles.is_empty() {
-                break;
-            }
-            let found = by_partition(Ask::FirstFrom(&middles).asked(&self.door).await?);
-            for (partition, middle) in middles {
-                match found.get(&partition) {
-                    Some(one) if one.recorded_at < time => {
-                        let reached = high[&partition] - 1;
-                        low.insert(partition, one.position.0.min(reached));
-                    }
-                    Some(_) | None => {
-                        high.insert(partition, middle.0);
-                    }
-                }
-            }
+        let ask = Ask::LastBefore(&reached.positions, time);
+        for last in ask.asked(&self.door).await? {
+            self.move_to(&last).await?;
         }
-        let before = low.into_iter().filter(|(_, position)| *position > 0);
-        let before = before.map(|(partition, position)| (partition, Position(position)));
-        self.begin_behind(&before.collect()).await
+        Ok(())
     }
 
     /// Begins behind the last commit up to each of these positions.
@@ -348,8 +324,8 @@ async fn records(
 /// What the index is asked.
 enum Ask<'a> {
     Search(&'a CommitFilter, &'a [PositionRange], u32),
-    FirstFrom(&'a BTreeMap<Partition, Position>),
     LastUntil(&'a BTreeMap<Partition, Position>),
+    LastBefore(&'a BTreeMap<Partition, Position>, Timestamp),
 }
 
 impl Ask<'_> {
@@ -358,8 +334,8 @@ impl Ask<'_> {
             Self::Search(filter, ranges, limit) => {
                 return filter.search(postgres, ranges, *limit).await;
             }
-            Self::FirstFrom(positions) => first_from(postgres, positions).await?,
             Self::LastUntil(positions) => last_until(postgres, positions).await?,
+            Self::LastBefore(positions, time) => last_before(postgres, positions, *time).await?,
         };
         Ok(found.into_values().collect())
     }

@@ -69,6 +69,29 @@ async fn rows_are_shown_as_of_a_time_or_a_position_page_by_page() {
         }
         let path = format!("/v1/read/daily_sales?as_of={time}&limit=1000");
         assert_eq!(json!(all(&served, &path).await.0), days);
+        // The position of a moment names it, whatever comes later.
+        for (path, expected) in [
+            (
+                format!("/v1/read/order_summary?as_of={time}&limit=1000"),
+                &before,
+            ),
+            (
+                "/v1/read/order_summary?as_of=2999-01-01T00:00:00Z&limit=1000".to_owned(),
+                &served.ok("/v1/read/order_summary?limit=1000").await["rows"],
+            ),
+            (
+                "/v1/read/order_summary?as_of=2000-01-01T00:00:00Z".to_owned(),
+                &json!([]),
+            ),
+        ] {
+            let answer = served.get(&path).send().await.unwrap();
+            let position = answer.headers()["annals-as-of-position"].clone();
+            let path = format!(
+                "/v1/read/order_summary?as_of={}&limit=1000",
+                position.to_str().unwrap()
+            );
+            assert_eq!(&served.ok(&path).await["rows"], expected, "{kind:?}");
+        }
         // A time to come is provisional.
         let path = "/v1/read/order_summary?as_of=2999-01-01T00:00:00Z&limit=1000";
         let (rows, _, provisional) = all(&served, path).await;
