@@ -5,6 +5,7 @@
 pub(crate) mod batch;
 pub(crate) mod cell;
 pub(crate) mod changes;
+pub(crate) mod contributions;
 pub(crate) mod history;
 pub(crate) mod ownership;
 pub(crate) mod parked;

@@ -58,6 +58,7 @@ pub use run::sampler::{Freshness, Sampler};
 pub use run::status::{TaskState, TaskStatus};
 pub use run::upgrade::NewVersion;
 pub use run::waiting::{ParkedDetails, WAITING_MAX, WaitingCommit, WaitingEvent};
+pub use run::why::{ContributedCell, Contribution, Why, WhyAsked, WhyDifference, why_columns};
 /// The decimal numbers that rules calculate with.
 pub use rust_decimal::Decimal;
 /// For SQL of a projection's own.
@@ -71,3 +72,6 @@ pub use store::operators::Operators;
 pub use store::reader::{READER, Reader, prepare_reader};
 pub use store::sql::identifier as quoted;
 pub use store::trial::try_declarations;
+pub use store::why::{
+    WHY_COMMITS_MAX, WHY_PARKED_MAX, WhyCommit, WhyError, WhyFrom, WhyPlace, WhyUntil,
+};

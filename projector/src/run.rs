@@ -24,4 +24,5 @@ pub(crate) mod upgrade;
 pub(crate) mod verifying;
 pub(crate) mod versions;
 pub(crate) mod waiting;
+pub(crate) mod why;
 pub(crate) mod writing;

@@ -6,6 +6,7 @@
 //! Deliberately absent: what only Postgres can do, which is the conditions, joins and computed columns
 //! of views; and, but for [`Tables`], Postgres.
 
+mod contributed;
 mod rows;
 mod tables;
 
@@ -233,6 +234,11 @@ impl History {
             Ok(stored) => stored,
             Err(error) => panic!("{} stops: {error}", projection.name()),
         };
+        match contributed::difference(projection, &self.commits, &expected) {
+            Ok(None) => {}
+            Ok(Some(difference)) => panic!("{difference}"),
+            Err(error) => panic!("{} stops at a single event: {error}", projection.name()),
+        }
         let partitions = u32::try_from(self.partitions.len()).expect("few streams");
         // First the orders that people understand: one batch, and one stream after the other, from
         // both ends.

@@ -8,6 +8,8 @@ use std::fmt;
 
 use rust_decimal::Decimal;
 
+use crate::declare::column_type::DECIMAL_SCALE_MAX;
+
 /// A decimal number: `whole + fraction / 10^scale`.
 ///
 /// A sum of 2^31 numbers of `rust_decimal` fits: each part is below 2^97.
@@ -85,6 +87,28 @@ impl Exact {
         }
     }
 
+    /// The number that Postgres shows as this text; absent if it is none.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let (is_negative, digits) = match text.strip_prefix('-') {
+            Some(digits) => (true, digits),
+            None => (false, text),
+        };
+        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+        let scale = u8::try_from(fraction.len()).ok();
+        let scale = scale.filter(|scale| *scale <= DECIMAL_SCALE_MAX)?;
+        let sign = if is_negative { -1 } else { 1 };
+        let fraction: i128 = match fraction {
+            "" => 0,
+            digits => digits.parse().ok()?,
+        };
+        let read = Self {
+            whole: sign * whole.parse::<i128>().ok()?,
+            fraction: sign * fraction,
+            scale,
+        };
+        Some(read.carried())
+    }
+
     /// Whether it is negative, and the whole part and the fraction of its magnitude.
     pub(crate) fn magnitude(&self) -> (bool, u128, u128) {
         let (whole, fraction) = (self.whole, self.fraction.unsigned_abs());
@@ -141,6 +165,24 @@ mod tests {
 
     fn exact(text: &str) -> Exact {
         text.parse::<Decimal>().unwrap().into()
+    }
+
+    #[test]
+    fn a_number_is_read_as_it_is_shown() {
+        for text in [
+            "0",
+            "-1",
+            "12.30",
+            "-0.05",
+            "-12.99",
+            "7.000",
+            "340282366920.1",
+        ] {
+            assert_eq!(Exact::read(text).unwrap().to_string(), text);
+        }
+        for text in ["", "NaN", "1.x", "-", "1e5"] {
+            assert_eq!(Exact::read(text), None, "{text}");
+        }
     }
 
     #[test]

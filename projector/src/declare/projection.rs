@@ -67,4 +67,24 @@ pub trait Projection: Send + Sync + 'static {
     /// [`ProjectError`] if the data of an accepted event cannot be read. The commit's stream
     /// is then parked ([`OnError`]); nothing is skipped silently.
     fn project(&self, entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError>;
+
+    /// Whether a commit contributes exactly what its events contribute one after the other. Then it
+    /// can be told which event gave a row its values.
+    fn is_by_event(&self) -> bool {
+        false
+    }
+
+    /// Contributes what one event of an accepted commit means, by its index, if
+    /// [`Self::is_by_event`].
+    ///
+    /// # Errors
+    /// As [`Self::project`].
+    fn project_event(
+        &self,
+        entry: &Entry<'_>,
+        _index: usize,
+        changes: &mut Changes,
+    ) -> Result<(), ProjectError> {
+        self.project(entry, changes)
+    }
 }

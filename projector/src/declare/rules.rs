@@ -140,14 +140,29 @@ impl Projection for Rules {
     }
 
     fn project(&self, entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError> {
-        let category = entry.category();
-        for (index, event) in entry.commit().events.iter().enumerate() {
-            let is_for = |rule: &&Rule| {
-                rule.takes.event == event.type_name.as_str() && rule.takes.category == category
-            };
-            for rule in self.rules.iter().filter(is_for) {
-                (rule.apply)(entry, index, changes)?;
-            }
+        for index in 0..entry.commit().events.len() {
+            self.project_event(entry, index, changes)?;
+        }
+        Ok(())
+    }
+
+    fn is_by_event(&self) -> bool {
+        true
+    }
+
+    #[inline]
+    fn project_event(
+        &self,
+        entry: &Entry<'_>,
+        index: usize,
+        changes: &mut Changes,
+    ) -> Result<(), ProjectError> {
+        let (category, event) = (entry.category(), &entry.commit().events[index]);
+        let is_for = |rule: &&Rule| {
+            rule.takes.event == event.type_name.as_str() && rule.takes.category == category
+        };
+        for rule in self.rules.iter().filter(is_for) {
+            (rule.apply)(entry, index, changes)?;
         }
         Ok(())
     }

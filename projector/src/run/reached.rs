@@ -61,6 +61,12 @@ impl RowsVersion {
         self.generation
     }
 
+    /// The version of the projection whose rules made the rows.
+    #[must_use]
+    pub fn rule_version(&self) -> u32 {
+        self.rule_version.cast_unsigned()
+    }
+
     /// The name of one of its tables, with its schema, as an identifier.
     #[must_use]
     pub fn table(&self, table: &str) -> String {

@@ -236,13 +236,21 @@ fn history(
 
 /// The names that joined tables have in a view.
 fn aliases(joins: &str) -> Vec<&str> {
-    let behind = joins.split('}').skip(1);
-    let alias = behind.filter_map(|text| {
+    let joined = joined_tables(joins).into_iter();
+    joined.map(|(_, alias)| alias).collect()
+}
+
+/// The tables that a view joins, each with its name there.
+pub(crate) fn joined_tables(joins: &str) -> Vec<(&str, &str)> {
+    let behind = joins.split('{').skip(1);
+    let joined = behind.filter_map(|text| {
+        let (table, text) = text.split_once('}')?;
         let mut words = text.split_whitespace();
-        match words.next()? {
-            word if word.eq_ignore_ascii_case("as") => words.next(),
-            word => Some(word),
-        }
+        let alias = match words.next()? {
+            word if word.eq_ignore_ascii_case("as") => words.next()?,
+            word => word,
+        };
+        Some((table, alias))
     });
-    alias.collect()
+    joined.collect()
 }
