@@ -14,6 +14,7 @@ mod query;
 mod story;
 #[cfg(test)]
 mod tests;
+mod why;
 mod wire;
 
 use std::time::Duration;
@@ -28,6 +29,7 @@ pub use life::{Change, Diff, EventAuthor, Moment, Standing, StreamSummary};
 pub use problem::{ClientError, Code, Problem};
 pub use query::{EventsPage, Folded, Freshness, Page, Query, Read, RecordedEvent};
 pub use story::{Story, StoryCommit, StoryEvent};
+pub use why::{ContributedCell, Contribution, LeftOutStream, Why, WhyDifference};
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -303,6 +303,10 @@ codes! {
     FoldUnfinished = "fold_unfinished",
     /// Too many events lie between the two moments (422).
     RangeTooLong = "range_too_long",
+    /// What made the row cannot be told: its read model writes rows with SQL of its own (409).
+    WhyUnknown = "why_unknown",
+    /// Too many commits would have to be looked at to tell what made the row (422).
+    WhyTooLong = "why_too_long",
     /// By business time, the rules fail on what is left of the events (422).
     StateImpossible = "state_impossible",
     /// The stream has another version than the expected one (412).

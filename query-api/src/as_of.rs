@@ -21,6 +21,7 @@ use super::answer::Asker;
 use super::asked::{Asked, invalid};
 use super::cursor::Cursor;
 use super::levels::Reached;
+use super::parameters::Wait;
 use super::parked::{key_asked, require_current};
 use super::read::{ROW_BYTES_TYPICAL, body_of, link, no_row};
 use super::shown::ShownModel;
@@ -148,6 +149,26 @@ impl Inner {
         Ok(past.answer(asker, body, None))
     }
 
+    /// Waits until the rows, and the index of commits, have got to a moment that is a position.
+    pub(super) async fn reach_moment(
+        &self,
+        projection: &'static str,
+        moment: &AsOf,
+        wait: &Wait,
+    ) -> Result<(), Problem> {
+        let AsOf::Position(token) = moment else {
+            return Ok(());
+        };
+        // The index tells the times of the commits at these positions.
+        for projection in [projection, COMMIT_INDEX] {
+            let reached = self.levels.reach(projection, token, wait.deadline);
+            if let Reached::Behind(behind) = reached.await? {
+                return Err(wait.applied_to(self.behind(projection, &behind)));
+            }
+        }
+        Ok(())
+    }
+
     async fn past(
         &self,
         asker: &Asker<'_>,
@@ -160,15 +181,7 @@ impl Inner {
             let detail = format!("{name} keeps no history, so it can only be shown as it is now");
             return Err(Problem::new(code::HISTORY_OFF, detail));
         };
-        if let AsOf::Position(token) = &moment {
-            // The index tells the times of the commits at these positions.
-            for projection in [shown.projection, COMMIT_INDEX] {
-                let reached = self.levels.reach(projection, token, wait.deadline);
-                if let Reached::Behind(behind) = reached.await? {
-                    return Err(wait.applied_to(self.behind(projection, &behind)));
-                }
-            }
-        }
+        self.reach_moment(shown.projection, &moment, wait).await?;
         let mut connection = self.pool.acquire().await.map_err(|error| failed(&error))?;
         let read = self.read_past(&mut connection, shown, statement, &moment);
         match read.await {
@@ -215,18 +228,7 @@ impl Inner {
         let rows = statement.query(HeadForm::WithParked).fetch_all(&mut *tx);
         let snapshot = super::snapshot::of_rows(rows.await?)?;
         let is_final = match moment {
-            AsOf::Time(time) => {
-                let later = "SELECT count(*) FROM annals.generation AS g \
-                             JOIN annals.checkpoint AS c USING (projection, generation) \
-                             WHERE g.projection = $1 AND g.state = 'live' \
-                                 AND c.last_recorded_at > $2";
-                let later: i64 = sqlx::query_scalar(later)
-                    .bind(shown.projection)
-                    .bind(time.to_utc())
-                    .fetch_one(&mut *tx)
-                    .await?;
-                later >= i64::from(self.log.partition_count())
-            }
+            AsOf::Time(time) => self.is_over(&mut tx, shown.projection, *time).await?,
             // Each partition is cut behind a commit that stands there.
             AsOf::Position(_) => true,
         };
@@ -263,6 +265,25 @@ impl Inner {
             log: reached.log,
             positions: positions.collect(),
         }))
+    }
+
+    /// Whether no commit can come that was recorded up to a time.
+    pub(super) async fn is_over(
+        &self,
+        connection: &mut PgConnection,
+        projection: &str,
+        time: Timestamp,
+    ) -> Result<bool, sqlx::Error> {
+        let later = "SELECT count(*) FROM annals.generation AS g \
+                     JOIN annals.checkpoint AS c USING (projection, generation) \
+                     WHERE g.projection = $1 AND g.state = 'live' \
+                         AND c.last_recorded_at > $2";
+        let later: i64 = sqlx::query_scalar(later)
+            .bind(projection)
+            .bind(time.to_utc())
+            .fetch_one(connection)
+            .await?;
+        Ok(later >= i64::from(self.log.partition_count()))
     }
 
     fn past_failed(&self, shown: &ShownModel, error: &sqlx::Error) -> Problem {
@@ -322,21 +343,26 @@ impl AsOf {
     }
 }
 
+/// Says which moment is shown, and whether commits may still come that belong to it.
+pub(super) fn put_moment(response: &mut Response, moment: &AsOf, is_final: bool) {
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&moment.text()) {
+        headers.insert(AS_OF, value);
+    }
+    if !is_final {
+        headers.insert(PROVISIONAL, HeaderValue::from_static("true"));
+    }
+}
+
 impl Past {
     fn answer(&self, asker: &Asker<'_>, body: Vec<u8>, next: Option<&str>) -> Response {
         let head = &self.snapshot.head;
         let parked = head.parked.streams;
         let mut response = asker.answer(&head.version, parked, Body::from(body), next);
-        let headers = response.headers_mut();
-        if let Ok(value) = HeaderValue::from_str(&self.moment.text()) {
-            headers.insert(AS_OF, value);
-        }
+        put_moment(&mut response, &self.moment, self.is_final);
         let position = self.position.as_ref().map(ToString::to_string);
         if let Some(Ok(value)) = position.as_deref().map(HeaderValue::from_str) {
-            headers.insert(AS_OF_POSITION, value);
-        }
-        if !self.is_final {
-            headers.insert(PROVISIONAL, HeaderValue::from_static("true"));
+            response.headers_mut().insert(AS_OF_POSITION, value);
         }
         response
     }

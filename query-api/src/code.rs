@@ -85,6 +85,12 @@ door::codes! {
          `Retry-After`, and the fold goes on from there.");
     RANGE_TOO_LONG = ("range_too_long", 422, "Too many events lie in the range",
         "Each event of the range must be looked at for the answer. Ask for fewer events.");
+    WHY_UNKNOWN = ("why_unknown", 409, "What made the row cannot be told",
+        "The read model writes its rows with SQL of its own, which cannot be run for single events.");
+    WHY_TOO_LONG = ("why_too_long", 422, "Too many commits would have to be looked at",
+        "Not all versions of these rows are kept, so that the log would have to be searched. Declare the \
+         full history of the read model and build it again: `annals projections rebuild`. Then the \
+         versions of the row name its commits.");
     STATE_IMPOSSIBLE = ("state_impossible", 422, "The rules cannot fold such a history",
         "By business time, some events are left out although they come earlier in the stream, and \
          the rules fail on what is left. Ask with `time=recorded`, or by version.");

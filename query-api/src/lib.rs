@@ -1,6 +1,7 @@
 //! The query door: HTTP for reading only.
 //!
 //! - `GET /v1/read`, `/v1/read/{model}`, `/v1/read/{model}/{key}`: the read models
+//! - `GET /v1/read/{model}/{key}/why`: the contributions that made a row
 //! - `GET /v1/events`: all accepted commits, from any place on
 //! - `GET /v1/streams/{stream}`, `/events`, `/state`, `/diff`: a stream, its events, its state at
 //!   any moment, and what differs between two
@@ -33,6 +34,7 @@ mod statement;
 mod story;
 mod streams;
 mod values;
+mod why;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -84,6 +86,7 @@ struct Inner {
     pool: PgPool,
     whose: Arc<Whose>,
     models: Vec<ShownModel>,
+    projections: Vec<Arc<dyn Projection>>,
     sampler: Option<Arc<Sampler>>,
     levels: Arc<Levels>,
     cache: Cache,
@@ -169,6 +172,7 @@ impl QueryDoor {
             pool: snapshot::pool(url, &whose, CONNECTIONS_MAX, &snapshot::KEPT_PLANS)?,
             whose,
             models: shown::shown_models(projections),
+            projections: projections.to_vec(),
             sampler: None,
         };
         Ok(Self {
@@ -231,6 +235,7 @@ pub fn router(door: QueryDoor) -> Router {
         .route("/v1/read", get(read::models))
         .route("/v1/read/{model}", get(read::page))
         .route("/v1/read/{model}/{key}", get(read::one))
+        .route("/v1/read/{model}/{key}/why", get(why::why))
         .route("/v1/events", get(feed::events))
         .route("/v1/stories/{correlation}", get(story::story))
         .route("/v1/streams/{stream}", get(streams::summary))

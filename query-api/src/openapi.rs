@@ -7,6 +7,7 @@ mod feed;
 mod life;
 mod story;
 mod streams;
+mod why;
 
 use std::sync::Arc;
 
@@ -59,7 +60,10 @@ pub fn fragment(
         );
         let path = format!("/v1/read/{name}/{{key}}");
         fragment.operation(&path, "get", one_operation(&shown, &row));
+        let path = format!("/v1/read/{name}/{{key}}/why");
+        fragment.operation(&path, "get", why::operation(&shown));
     }
+    why::describe(&mut fragment);
     feed::describe(&mut fragment);
     streams::describe(&mut fragment, registry, domain);
     story::describe(&mut fragment);

@@ -37,6 +37,17 @@ pub(super) struct OneParameters {
     as_of: Option<String>,
 }
 
+/// The parameters of what made a row.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WhyParameters {
+    pub(super) column: Option<String>,
+    as_of: Option<String>,
+    limit: Option<String>,
+    pub(super) after: Option<String>,
+    min_position: Option<String>,
+}
+
 /// The parameters of a state.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -104,6 +115,20 @@ impl Shape {
 impl OneParameters {
     pub(super) fn as_of(&self) -> Result<Option<AsOf>, Problem> {
         self.as_of.as_deref().map(AsOf::read).transpose()
+    }
+
+    pub(super) fn wait(&self, headers: &HeaderMap) -> Result<Wait, Problem> {
+        Wait::of(self.min_position.as_deref(), headers)
+    }
+}
+
+impl WhyParameters {
+    pub(super) fn as_of(&self) -> Result<Option<AsOf>, Problem> {
+        self.as_of.as_deref().map(AsOf::read).transpose()
+    }
+
+    pub(super) fn limit(&self) -> Result<u32, Problem> {
+        limit(self.limit.as_deref())
     }
 
     pub(super) fn wait(&self, headers: &HeaderMap) -> Result<Wait, Problem> {

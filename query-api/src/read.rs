@@ -424,7 +424,7 @@ fn key_names(shown: &ShownModel) -> String {
     names.join(",")
 }
 
-fn key_of(shown: &ShownModel, text: &str) -> Result<Vec<Value>, Problem> {
+pub(super) fn key_of(shown: &ShownModel, text: &str) -> Result<Vec<Value>, Problem> {
     shown.key_of_path(text).ok_or_else(|| {
         let (name, names) = (shown.model.name, key_names(shown));
         let detail = format!("no row of {name} can have this key; its key is {names}");

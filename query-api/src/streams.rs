@@ -17,7 +17,7 @@ use door::tag::Tag;
 use door::{Charge, Path, Problem, Query};
 use event_log::commit::Commit;
 use event_log::log::LogError;
-use event_log::record::record_hash;
+use event_log::record::{Record, record_hash};
 use kernel::registry::{Aggregate, MessageError, RuleError};
 use kernel::{Actor, StreamName, TenantId, Timestamp, TypeName};
 use position::{LogId, Offset, Partition, PositionToken};
@@ -41,7 +41,7 @@ const COMMITS_READ_FIRST: usize = 2;
 /// The target size of one read from the log, in bytes.
 const BYTES_READ_TYPICAL: usize = 256 << 10;
 /// A page of events ends after the commit with which its data reaches this many bytes.
-const PAGE_BYTES_MAX: usize = 2 << 20;
+pub(super) const PAGE_BYTES_MAX: usize = 2 << 20;
 /// The memory for a full page while it is made: the events, their text, and the commit that filled
 /// the page.
 const PAGE_ROOM_BYTES: usize = 2 * PAGE_BYTES_MAX + (1 << 20);
@@ -169,10 +169,10 @@ impl Reading {
     }
 
     /// The places to read next.
-    pub(super) async fn next<'p>(
+    pub(super) async fn next<'p, P>(
         &mut self,
-        rest: &mut &'p [CommitPlace],
-    ) -> Result<Option<&'p [CommitPlace]>, Problem> {
+        rest: &mut &'p [P],
+    ) -> Result<Option<&'p [P]>, Problem> {
         if rest.is_empty() {
             return Ok(None);
         }
@@ -277,16 +277,29 @@ impl Inner {
         partition: Partition,
         places: &'p [CommitPlace],
     ) -> Result<Vec<(Commit, &'p CommitPlace)>, Problem> {
+        let read = self.read_records(tenant, what, partition, places).await?;
+        let read = read.into_iter().map(|(_, commit)| commit);
+        Ok(read.zip(places).collect())
+    }
+
+    /// The same with their records.
+    pub(super) async fn read_records(
+        &self,
+        tenant: &TenantId,
+        what: &(dyn std::fmt::Display + Sync),
+        partition: Partition,
+        places: &[CommitPlace],
+    ) -> Result<Vec<(Record, Commit)>, Problem> {
         let offsets: Vec<Offset> = places.iter().map(|place| place.offset).collect();
         let records = self.log.read_at(partition, &offsets).await;
-        let records = records.map_err(|error| log_unavailable(&error))?;
+        let mut records = records.map_err(|error| log_unavailable(&error))?;
         let mut commits = Vec::with_capacity(places.len());
         for (index, place) in places.iter().enumerate() {
             let damaged = |why: &dyn std::fmt::Display| damaged(what, partition, place.offset, why);
-            let Some(record) = records.get(index).and_then(Option::as_ref) else {
+            let Some(record) = records.get_mut(index).and_then(Option::take) else {
                 return Err(damaged(&"the record is gone"));
             };
-            if record_hash(record).0[..] != place.record_hash[..] {
+            if record_hash(&record).0[..] != place.record_hash[..] {
                 return Err(damaged(&"another record stands where one was read before"));
             }
             let key = record.key.as_deref().unwrap_or_default();
@@ -295,7 +308,7 @@ impl Inner {
             if commit.tenant != *tenant {
                 return Err(damaged(&"the record belongs to another tenant"));
             }
-            commits.push((commit, place));
+            commits.push((record, commit));
         }
         Ok(commits)
     }
