@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    events, export, life, log, parked, projections, read, schema, send, story, verify_cluster,
+    events, export, life, log, parked, projections, read, schema, send, story, verify_cluster, why,
 };
 use crate::settings::{Flags, LogFormat, OutputFormat, Role, Standby};
 
@@ -211,6 +211,9 @@ pub enum Command {
     /// Show rows of a read model, as they are or as they were
     #[command(after_help = read::HELP)]
     Read(read::ReadArgs),
+    /// Show what made a row of a read model what it is: events, commands, actors, running values
+    #[command(after_help = why::HELP)]
+    Why(why::WhyArgs),
     /// Write events or read models into files for other programs, and hold them against the log
     #[command(after_help = export::HELP)]
     Export(export::ExportArgs),
@@ -405,6 +408,7 @@ impl Cli {
             Command::Stream(args) => args.server.add_to(&mut flags),
             Command::State(args) => args.server.add_to(&mut flags),
             Command::Read(args) => args.server.add_to(&mut flags),
+            Command::Why(args) => args.server.add_to(&mut flags),
             Command::Diff(args) => args.server.add_to(&mut flags),
             Command::Story(args) => args.server.add_to(&mut flags),
             Command::VerifyCluster(args) => args.add_to(&mut flags),

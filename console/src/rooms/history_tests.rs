@@ -201,3 +201,61 @@ async fn a_story_shows_what_caused_what_and_what_was_refused() {
     let (status, _) = canned.page("/console/stories?open=a%2Fb").await;
     assert_eq!(status, 303);
 }
+
+#[tokio::test]
+async fn what_made_a_row_stands_in_a_table_with_its_events_and_authors() {
+    let contribution = |given: u64, value: u64| {
+        json!({
+            "stream": "order-1", "version": 3, "event_type": "OrderPlaced", "recorded_at": AT,
+            "command_id": "c/1", "command": "PlaceOrder", "correlation_id": "talk/1",
+            "actor": {"id": "ana", "kind": "user"}, "table": "daily_sales", "effect": "changed",
+            "cells": [{"column": "orders", "rule": "add", "given": given, "value": value}],
+        })
+    };
+    let mut why = json!({
+        "model": "daily_sales", "column": "orders", "adds_up": true, "differences": [],
+        "contributions": [contribution(1, 41), contribution(1, 42)], "next": "7.0.5",
+        "left_out": [{"stream": "order-9", "partition": 0, "position": 12}],
+    });
+    let path = "/console/models/daily_sales/2026-01-02,BRL/why?column=orders";
+    let route = "GET /v1/read/daily_sales/2026-01-02%2CBRL/why";
+    let canned = Canned::of([(route, 200, why.clone())]);
+    let (status, page) = canned.page(path).await;
+    assert_eq!(status, 200, "{page}");
+    let (asked, ..) = canned.asked().pop().unwrap();
+    assert_eq!(asked, format!("{route}?limit=50&column=orders"));
+    for shown in [
+        "Why orders",
+        "OrderPlaced",
+        "show=life&amp;at=3",
+        "/console/streams/order-1/commands/c%2F1",
+        "/console/stories/talk%2F1",
+        "user ana",
+        "41",
+        "42",
+        "add up to the row as it was then",
+        "order-9, from position 12 on",
+        "column=orders&amp;after=7.0.5",
+    ] {
+        assert!(page.contains(shown), "{shown}: {page}");
+    }
+    why["adds_up"] = false.into();
+    why["differences"] = json!([
+        {"table": "daily_sales", "column": "orders", "stored": 43, "contributed": 42},
+    ]);
+    let canned = Canned::of([(route, 200, why)]);
+    let (_, page) = canned.page(path).await;
+    for shown in ["do not add up", "43 is stored, the contributions give 42"] {
+        assert!(page.contains(shown), "{shown}: {page}");
+    }
+    let problem = problem(
+        "query_invalid",
+        "daily_sales has no column x; its columns are: day",
+    );
+    let canned = Canned::of([(route, 400, problem)]);
+    let (status, page) = canned.page(path).await;
+    assert!(
+        status == 400 && page.contains("its columns are: day"),
+        "{page}"
+    );
+}

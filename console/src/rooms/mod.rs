@@ -20,6 +20,7 @@ mod stream;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod why;
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -49,6 +50,7 @@ pub(crate) fn router() -> Router<Console> {
         .route("/console/models", get(models::page))
         .route("/console/models/{model}", get(model::page))
         .route("/console/models/{model}/{key}", get(model::row))
+        .route("/console/models/{model}/{key}/why", get(why::page))
         .route("/console/csv/{model}", get(model::csv))
         .route("/console/refusals", get(refusals::page))
         .route("/console/projections", get(projections::page))

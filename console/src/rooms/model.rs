@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::models::{Column, Model, Models};
-use super::{Parts, parts_of};
+use super::{Parts, parts_of, why};
 use crate::format;
 use crate::json;
 use crate::layout::{Frame, Room, icon};
@@ -278,7 +278,7 @@ fn shown(visit: &Visit, model: &Model, rows: &Rows) -> Markup {
                             @if index == 0 {
                                 th scope="row" { (key_cell(visit, model, row, column, value)) }
                             } @else {
-                                td.number[column.is_number()] { (cell(visit, column, value)) }
+                                td.number[column.is_number()] { (why_cell(visit, model, row, column, value)) }
                             }
                         }
                     }
@@ -344,6 +344,26 @@ fn key_cell(
     html! { a href=(visit.link(&path, [])) { (parts::cut(&plain(value))) } }
 }
 
+/// Another cell of a row, which leads to what gave it its value.
+fn why_cell(
+    visit: &Visit,
+    model: &Model,
+    row: &Map<String, Value>,
+    column: &Column,
+    value: &Value,
+) -> Markup {
+    let shown = cell(visit, column, value);
+    // A stream leads to its own page.
+    let leads_elsewhere = column.name == "stream" && value.is_string();
+    match key_of(model, row).filter(|_| !leads_elsewhere) {
+        None => shown,
+        Some(key) => {
+            let to = why::link(visit, &model.name, &key, Some(&column.name));
+            html! { a.cell href=(to) { (shown) } }
+        }
+    }
+}
+
 /// The key of a row, as the path of its page holds it.
 fn key_of(model: &Model, row: &Map<String, Value>) -> Option<String> {
     let parts: Option<Vec<String>> = model
@@ -388,7 +408,7 @@ pub(crate) async fn row(visit: Visit, path: Parts<(String, String)>) -> Response
     let above = visit.link(&format!("/console/models/{}", segment(&name)), []);
     let frame = Frame::below(Room::Models, key.replace(',', " · ")).above(above, &*name);
     match row_of(&visit, &name, &key).await {
-        Ok((model, row)) => frame.page(&visit, whole(&visit, &model, &row)),
+        Ok((model, row)) => frame.page(&visit, whole(&visit, &model, &key, &row)),
         Err(trouble) => frame.trouble(&visit, &trouble),
     }
 }
@@ -405,12 +425,17 @@ async fn row_of(
 }
 
 /// Every column of one row, in full.
-fn whole(visit: &Visit, model: &Model, row: &Map<String, Value>) -> Markup {
+fn whole(visit: &Visit, model: &Model, key: &str, row: &Map<String, Value>) -> Markup {
     html! {
+        p { a href=(why::link(visit, &model.name, key, None)) { "What made this row" } }
         dl.whole {
             @for column in &model.columns {
                 @let value = row.get(&column.name).unwrap_or(&Value::Null);
-                dt { code { (column.name) } p.quiet { (column.about) } }
+                dt {
+                    a href=(why::link(visit, &model.name, key, Some(&column.name)))
+                        title="What gave it its value" { code { (column.name) } }
+                    p.quiet { (column.about) }
+                }
                 dd {
                     @match value {
                         Value::String(text) if column.column_type == "text" && column.name != "stream" => (text),

@@ -26,6 +26,7 @@ mod serve;
 pub mod story;
 pub mod stream;
 pub mod verify_cluster;
+pub mod why;
 
 use crate::Domain;
 use crate::args::Command;
@@ -72,6 +73,7 @@ pub async fn run(
         Command::Diff(args) => life::diff(&settings, &args).await,
         Command::Story(args) => story::run(&settings, &args).await,
         Command::Read(args) => read::run(&settings, &args).await,
+        Command::Why(args) => why::run(&settings, &args).await,
         Command::Export(args) => export::run(domain, &settings, args).await,
         Command::Log(command) => log::run(&domain.registry, &settings, command).await,
         Command::Projections(command) => projections::run(domain, &settings, command).await,

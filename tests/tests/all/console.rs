@@ -44,6 +44,11 @@ const PAGES: &[Page] = &[
         &["94340", "The items' prices together"],
     ),
     (
+        "/console/models/daily_sales/2017-02-08,BRL/why?column=items_minor",
+        "why",
+        &["Why items_minor", "OrderPlaced", "add up to the stored row"],
+    ),
+    (
         "/console/models/nothing",
         "model-missing",
         &["No such read model"],
@@ -182,6 +187,16 @@ fn every_room_can_be_seen_in_a_browser_by_anybody() {
         text(&history["story"]["text"]).contains("PlaceOrder"),
         "{history}"
     );
+    let why = &seen["why"];
+    for (name, words) in [
+        ("column", "currency"),
+        ("row", "OrderPlaced"),
+        ("row", "items_minor"),
+        ("row", "add up to"),
+    ] {
+        assert!(text(&why[name]).contains(words), "{name}: {why}");
+    }
+    assert!(why["rows"].as_u64().unwrap() > 0, "{why}");
     assert!(
         text(&seen["plainLife"]).contains("the empty state"),
         "{seen}"

@@ -20,6 +20,7 @@ mod dashboards;
 mod defects;
 mod directory;
 mod event_log_contract;
+mod explaining;
 mod exporting;
 mod faults;
 mod fresh_machine;

@@ -12,7 +12,7 @@ use tests::harness::postgres::Postgres;
 use tests::harness::stack::{NOW, Stack, read_models};
 use tests::olist::{self, Dirt, oracle};
 
-use crate::exporting;
+use crate::{explaining, exporting};
 
 /// The lines of an import of a folder.
 pub(crate) fn lines(folder: &Path) -> Vec<String> {
@@ -58,6 +58,7 @@ async fn import_equals_sql(kind: Kind, projector_tasks: usize, folder: &Path) {
     );
     assert_equal(&stack, "after a second import").await;
     if kind == Kind::Sqlite {
+        explaining::rows_add_up(&stack.log, &stack.postgres_url, &stack.pool).await;
         exporting::amounts::equal_sql(&stack.log, &stack.postgres_url, &stack.pool).await;
     }
     let models = read_models();

@@ -15,6 +15,7 @@ mod story;
 mod types;
 mod versions;
 mod waiting;
+mod why;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -104,6 +104,23 @@ async function history(page) {
   return { last, before, isFocused, start, marks, first, compared, story };
 }
 
+/** Clicks on a cell of a row, and sees what gave it its value; then the same of the whole row. */
+async function why(page) {
+  await page.goto(`${url}/console/models/daily_sales?sort=-orders`);
+  const cell = page.locator("main tbody tr").first().locator("td a.cell").first();
+  const value = await cell.innerText();
+  await cell.click();
+  await page.waitForURL(/\/why\?column=/);
+  const column = await page.locator("main").innerText();
+  const rows = await page.locator("main tbody tr").count();
+  await page.getByText("All columns of the row").click();
+  await page.waitForURL(/\/why$/);
+  const row = await page.locator("main").innerText();
+  await page.locator("main tbody th a").first().click();
+  await page.waitForURL(/show=life/);
+  return { value, column, rows, row };
+}
+
 async function main() {
   const browser = await chromium.launch({ executablePath });
   const page = await browser.newPage({ colorScheme: "light" });
@@ -113,6 +130,7 @@ async function main() {
   seen.control = await control(page);
   seen.filter = await filter(page);
   seen.history = await history(page);
+  seen.why = await why(page);
   // Without a script: from the menu to the events of a stream, and back by the way above the page.
   const context = await browser.newContext({ javaScriptEnabled: false, viewport: { width: 360, height: 700 } });
   const plain = await context.newPage();
