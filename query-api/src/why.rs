@@ -345,7 +345,9 @@ impl Inner {
                 if !is_shown {
                     continue;
                 }
-                (last, count) = (Some(place), count + 1);
+                last = Some(place);
+                // A commit that was searched for may have given nothing to the row.
+                count += u32::from(!given.is_empty());
                 for contribution in &given {
                     if let Some(cells) = asking.shown(contribution) {
                         let text = told(&placed, contribution, cells, log)?;

@@ -180,13 +180,15 @@ pub(crate) async fn rows_add_up(log: &NewLog, postgres_url: &str, pool: &PgPool)
         let name = model["name"].as_str().unwrap();
         let began = Instant::now();
         let select = format!(
-            "SELECT to_jsonb(v) FROM read.\"{name}\" AS v WHERE tenant = 'main' \
+            "SELECT to_jsonb(v)::text FROM read.\"{name}\" AS v WHERE tenant = 'main' \
              ORDER BY md5(v::text) LIMIT {ROWS}"
         );
-        let rows: Vec<Value> = sqlx::query_scalar(sqlx::AssertSqlSafe(select))
+        let rows: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(select))
             .fetch_all(pool)
             .await
             .unwrap();
+        let rows = rows.iter().map(|row| serde_json::from_str(row).unwrap());
+        let rows: Vec<Value> = rows.collect();
         let counts = futures::stream::iter(&rows)
             .map(|row| row_adds_up(&url, model, row))
             .buffer_unordered(AT_ONCE)

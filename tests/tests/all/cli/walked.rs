@@ -238,4 +238,74 @@ fn say(server: &Server, streams: &BTreeMap<String, Vec<Told>>, folder: &std::pat
         &["story", "--correlation", "nobody", "--url", &server.url],
     );
     assert_exit(&missing, 7);
+    explain(server, folder, stream.strip_prefix("order-").unwrap());
+}
+
+/// What `annals why` says of an order, and of a day of many orders.
+fn explain(server: &Server, folder: &std::path::Path, order: &str) {
+    let why = |arguments: &[&str]| {
+        let common = ["--url", &server.url];
+        call(folder, &[&["why"], arguments, &common].concat())
+    };
+    let told = why(&["order_summary", order]);
+    assert_exit(&told, 0);
+    let (table, said) = (stdout(&told), stderr(&told));
+    assert!(
+        said.contains("the contributions add up to the stored row"),
+        "{said}"
+    );
+    for shown in ["OrderPlaced", "PlaceOrder", "status", "placed"] {
+        assert!(table.contains(shown), "{table}");
+    }
+    let told = why(&["order_summary", order, "status", "--output", "json"]);
+    let told: Value = serde_json::from_str(&stdout(&told)).unwrap();
+    assert_eq!(
+        (&told["adds_up"], &told["next"]),
+        (&json!(true), &Value::Null)
+    );
+    let contributions = told["contributions"].as_array().unwrap();
+    let last = &contributions.last().unwrap()["cells"][0];
+    let row = call(
+        folder,
+        &[
+            "read",
+            "order_summary",
+            order,
+            "--output",
+            "json",
+            "--url",
+            &server.url,
+        ],
+    );
+    let row: Value = serde_json::from_str(&stdout(&row)).unwrap();
+    assert_eq!(last["value"], row[0]["status"], "{row}");
+    // As of its first event there is one contribution to the state.
+    let first = contributions[0]["recorded_at"].as_str().unwrap();
+    let told = why(&[
+        "order_summary",
+        order,
+        "status",
+        "--as-of",
+        first,
+        "--output",
+        "csv",
+    ]);
+    assert_eq!(stdout(&told).lines().count(), 2, "{}", stdout(&told));
+    assert!(stderr(&told).contains("as of "), "{}", stderr(&told));
+    // Pages are put together, and cut where it was asked for.
+    let told = why(&["order_summary", order, "--limit", "1", "--output", "ndjson"]);
+    assert_eq!(stdout(&told).lines().count(), 1, "{}", stdout(&told));
+    assert!(
+        stderr(&told).contains("--limit shows them"),
+        "{}",
+        stderr(&told)
+    );
+    assert_exit(&why(&["order_summary", "none"]), 7);
+    let unknown = why(&["order_summary", order, "colour"]);
+    assert_exit(&unknown, 2);
+    assert!(
+        stderr(&unknown).contains("approved_at"),
+        "{}",
+        stderr(&unknown)
+    );
 }

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
+use domain::Order;
 use domain::order::{OrderApproved, OrderCanceled, OrderPlaced};
-use domain::{Customer, Order};
 use projector::ColumnType::{Bigint, Jsonb, Text, Timestamptz};
 use projector::{
     History, Json, Projection, RowsOf, Rules, SqlCommit, SqlError, SqlProjection, SqlTransaction,
