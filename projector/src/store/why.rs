@@ -8,7 +8,8 @@
 //! absent: the commits themselves, which the log holds, and what they contribute
 //! (`fold::contributions`).
 
-use std::collections::{BTreeMap, BTreeSet};
+mod searched;
+
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -18,10 +19,9 @@ use sqlx::{PgConnection, Postgres, QueryBuilder, Row as _};
 
 use crate::declare::history::History;
 use crate::declare::projection::Projection;
-use crate::declare::table::{KeyIs, RowsOf, Table};
+use crate::declare::table::{RowsOf, Table};
 use crate::declare::value::Value;
 use crate::fold::contributions::RunningRow;
-use crate::models::search::{CommitFilter, FoundCommit, PositionRange};
 use crate::run::reached::RowsVersion;
 use crate::store::as_of::joined_tables;
 use crate::store::decoded::{stored, stored_columns, value};
@@ -33,8 +33,6 @@ use crate::store::sql::{
 
 /// The most commits that are looked at if versions do not name them.
 pub const WHY_COMMITS_MAX: u32 = 5_000;
-/// How many partitions are searched at once.
-const PARTITIONS_AT_ONCE: usize = 16;
 /// The most rows that are joined with one row.
 const JOINED_MAX: i64 = 16;
 
@@ -224,7 +222,7 @@ pub(crate) async fn find(tx: &mut PgConnection, asking: &Asking<'_>) -> Result<F
         });
         return Ok(found);
     }
-    found.commits = of_index(tx, asking, &found, &bounds).await?;
+    found.commits = searched::of_index(tx, asking, &found, &bounds).await?;
     if matches!(asking.until, WhyUntil::Now) {
         found.held = Some(present(tx, &physical, &found.rows).await?);
     }
@@ -527,117 +525,6 @@ async fn present(
         found.push(held);
     }
     Ok(found)
-}
-
-/// What the commits have in common that can contribute to a row.
-fn filters(asking: &Asking<'_>) -> Vec<CommitFilter> {
-    let of_tenant = CommitFilter {
-        tenant: Some(asking.tenant.clone()),
-        ..CommitFilter::default()
-    };
-    let takes: BTreeSet<_> = asking.projection.takes().into_iter().collect();
-    if !takes.is_empty() {
-        let filter = |takes: crate::Takes| CommitFilter {
-            category: Some(takes.category.to_owned()),
-            event_type: Some(takes.event.to_owned()),
-            ..of_tenant.clone()
-        };
-        return takes.into_iter().map(filter).collect();
-    }
-    // It looks at commits as a whole, and its key names the stream of a commit.
-    let stream = match (asking.table.key_is, asking.key.first()) {
-        (KeyIs::StreamName, Some(Value::Text(name))) => Some(name.to_string()),
-        _ => None,
-    };
-    vec![CommitFilter {
-        stream,
-        ..of_tenant
-    }]
-}
-
-/// The commits that may have contributed to a row, all from the first one on.
-async fn of_index(
-    tx: &mut PgConnection,
-    asking: &Asking<'_>,
-    found: &Found,
-    bounds: &Bounds,
-) -> Result<Vec<WhyCommit>, WhyError> {
-    let Some(reached) = found.version.position() else {
-        return Ok(Vec::new());
-    };
-    let ranges: Vec<PositionRange> = reached
-        .positions
-        .iter()
-        .map(|(partition, reached)| PositionRange {
-            partition: *partition,
-            after: Position(0),
-            until: (*reached).min(Position(bounds.position_of(*partition).cast_unsigned())),
-        })
-        .collect();
-    let mut commits: BTreeMap<WhyPlace, FoundCommit> = BTreeMap::new();
-    for filter in filters(asking) {
-        for ranges in ranges.chunks(PARTITIONS_AT_ONCE) {
-            let some = filter.search(&mut *tx, ranges, WHY_COMMITS_MAX + 1).await?;
-            for commit in some {
-                let place = WhyPlace {
-                    at: commit.recorded_at,
-                    partition: commit.partition,
-                    position: commit.position,
-                };
-                let is_over =
-                    matches!(asking.until, WhyUntil::Time(time) if commit.recorded_at > *time);
-                if !is_over && commit.is_match {
-                    commits.insert(place, commit);
-                }
-            }
-            if commits.len() > usize::try_from(WHY_COMMITS_MAX).unwrap_or(usize::MAX) {
-                return Err(WhyError::TooMany);
-            }
-        }
-    }
-    for place in set_aside(tx, asking, &found.version, commits.keys()).await? {
-        commits.retain(|at, _| (at.partition, at.position) != place);
-    }
-    let commits = commits.into_iter();
-    Ok(commits
-        .map(|(place, commit)| WhyCommit {
-            place,
-            offset: commit.offset,
-            record_hash: commit.record_hash,
-        })
-        .collect())
-}
-
-/// Those of some commits that are parked, or were discarded.
-async fn set_aside(
-    tx: &mut PgConnection,
-    asking: &Asking<'_>,
-    version: &RowsVersion,
-    places: impl Iterator<Item = &WhyPlace> + Clone,
-) -> Result<Vec<(Partition, Position)>, sqlx::Error> {
-    let partitions = places.clone().map(|place| place.partition.0.cast_signed());
-    let positions = places.map(|place| place.position.0.cast_signed());
-    let select = "WITH k AS (SELECT * FROM UNNEST($4::int[], $5::bigint[]) AS k(partition, position)) \
-         SELECT k.partition, k.position FROM annals.parked AS p \
-             JOIN annals.parked_commit AS c USING (projection, generation, tenant, stream) \
-             JOIN k ON k.partition = p.partition AND k.position = c.position \
-             WHERE p.projection = $1 AND p.generation = $2 AND p.tenant = $3 \
-         UNION ALL SELECT k.partition, k.position FROM annals.discarded AS d \
-             JOIN k ON k.partition = d.partition AND k.position = d.position \
-             WHERE d.projection = $1";
-    let rows: Vec<(i32, i64)> = sqlx::query_as(select)
-        .bind(asking.projection.name())
-        .bind(version.generation())
-        .bind(asking.tenant.as_str())
-        .bind(partitions.collect::<Vec<_>>())
-        .bind(positions.collect::<Vec<_>>())
-        .fetch_all(tx)
-        .await?;
-    let places = rows.into_iter().map(|(partition, position)| {
-        let partition = Partition(partition.cast_unsigned());
-        (partition, Position(position.cast_unsigned()))
-    });
-    Ok(places.collect())
 }
 
 /// The most parked streams that are named.
