@@ -8,8 +8,8 @@
 //! commits without events count for a stream's times, but have no row in `stream_commits`.
 
 use crate::{
-    Changes, ColumnType, Entry, History, OnError, ProjectError, Projection, Table, Value, View,
-    count_of, key, max, min, set, tally,
+    Changes, ColumnType, Entry, History, KeyIs, OnError, ProjectError, Projection, Table, Value,
+    View, count_of, key, max, min, set, tally,
 };
 
 /// The projection that says where a stream's commits are.
@@ -57,6 +57,7 @@ const STREAMS: Table = Table {
             "The position of its last commit in the partition.",
         ),
     ],
+    key_is: KeyIs::StreamName,
     ..Table::PLAIN
 };
 
