@@ -239,6 +239,8 @@ impl From<RuntimeError> for Failure {
             RuntimeError::InTheWay { .. } => Exit::Unprepared,
             RuntimeError::OtherLog { .. }
             | RuntimeError::OtherOwner { .. }
+            | RuntimeError::Apart { .. }
+            | RuntimeError::Asked { .. }
             | RuntimeError::Declared(_) => Exit::Usage,
             RuntimeError::Superseded { .. }
             | RuntimeError::Ended { .. }

@@ -167,6 +167,20 @@ pub enum RuntimeError {
         /// The projection.
         projection: String,
     },
+    /// A schema cannot take read models apart from the live ones; nothing was changed.
+    #[error("the schema {schema} cannot be used: {reason}")]
+    Apart {
+        /// The schema.
+        schema: String,
+        /// The reason, and what to do.
+        reason: String,
+    },
+    /// What was asked for does not make sense for this projection; nothing was done.
+    #[error("{reason}")]
+    Asked {
+        /// The reason, and what to do.
+        reason: String,
+    },
     /// Another process is rebuilding the same projection.
     #[error("{projection} is being rebuilt by another process")]
     Rebuilding {
@@ -244,6 +258,8 @@ impl RuntimeError {
             | Self::NotVerified { .. }
             | Self::InUse { .. }
             | Self::Needed { .. }
+            | Self::Apart { .. }
+            | Self::Asked { .. }
             | Self::Cancelled { .. }
             | Self::Rebuilding { .. } => false,
         }

@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: the tasks that call it (`run`).
 
+pub(crate) mod apart;
 pub(crate) mod as_of;
 pub(crate) mod checkpoint;
 pub(crate) mod compare;
@@ -25,6 +26,7 @@ pub(crate) mod numeric;
 pub(crate) mod operators;
 pub(crate) mod own_sql;
 pub(crate) mod parked;
+pub(crate) mod purpose;
 pub(crate) mod reader;
 pub(crate) mod removal;
 pub(crate) mod rows;

@@ -23,7 +23,7 @@ use crate::run::projector::Projector;
 use crate::run::rebuild::{LOOK_EVERY, OnReading, Purpose, ends_of, reach};
 use crate::store::compare::{Comparison, compare};
 use crate::store::generation::{self, Generation, Live};
-use crate::store::{checkpoint, indexes, stops, switch};
+use crate::store::{checkpoint, indexes, purpose, stops, switch};
 
 /// The live rows are held in a snapshot while the building goes the last part of the way: at most
 /// so many records.
@@ -239,7 +239,7 @@ async fn try_for_others(
     let mut connection = postgres.connect().await.map_err(connect)?;
     let id = building.id();
     hold(&mut connection, &id.projection).await?;
-    let Some((purpose, is_ready)) = generation::purpose_of(&mut connection, &id).await? else {
+    let Some((purpose, is_ready)) = purpose::of(&mut connection, &id).await? else {
         return Ok(());
     };
     let mut conductor = Conductor {

@@ -23,7 +23,7 @@ use crate::run::report::{self, Report};
 use crate::store::generation::{self, Generation};
 use crate::store::members::GenerationId;
 use crate::store::operators::Held;
-use crate::store::{in_place, new_version, parked, sql, switch};
+use crate::store::{in_place, new_version, parked, purpose, sql, switch};
 
 /// Who asks for something, and why.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +78,7 @@ pub(crate) async fn begin(
             new_version::decline_newer(&mut tx, &**projection).await?;
         }
         let building = generation::make_building(&mut tx, projection).await?;
-        generation::set_purpose(&mut tx, &building.id(), purpose, false).await?;
+        purpose::set(&mut tx, &building.id(), purpose, false).await?;
         building
     };
     if purpose != Purpose::Verify {

@@ -13,7 +13,7 @@ use crate::declare::value::Value;
 use crate::fold::cell::Cell;
 use crate::fold::changes::Remaining;
 use crate::store::numeric::Numeric;
-use crate::store::sql::{TABLE_SCHEMA, identifier};
+use crate::store::sql::qualified_table;
 
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 /// The zero of Postgres's timestamps: 2000-01-01T00:00:00Z, in microseconds since 1970.
@@ -31,9 +31,9 @@ pub(crate) struct Copy {
 
 impl Copy {
     pub(crate) fn new(physical_name: &str) -> Self {
-        let table = identifier(physical_name);
+        let table = qualified_table(physical_name);
         Self {
-            sql: format!("COPY {TABLE_SCHEMA}.{table} FROM STDIN (FORMAT binary)"),
+            sql: format!("COPY {table} FROM STDIN (FORMAT binary)"),
         }
     }
 

@@ -6,7 +6,9 @@
 use crate::declare::model::Model;
 use crate::declare::table::{Merge, OWNER_COLUMN, RowsOf, Table};
 use crate::store::history;
-use crate::store::sql::{AS_OF_SCHEMA, HISTORY_SCHEMA, TABLE_SCHEMA, VIEW_SCHEMA, identifier};
+use crate::store::sql::{
+    AS_OF_SCHEMA, HISTORY_SCHEMA, VIEW_SCHEMA, identifier, qualified_table, view_in,
+};
 
 /// The description of a table, or of one of its columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,16 +28,16 @@ impl Comment {
 
     /// The statement that stores the description of a view in the database.
     pub(crate) fn on_view(&self, schema: &str, view: &str) -> String {
-        self.on("VIEW", schema, view)
+        self.on("VIEW", &view_in(schema, view))
     }
 
-    fn on(&self, kind: &str, schema: &str, name: &str) -> String {
-        let (name, text) = (identifier(name), literal(&self.text));
+    fn on(&self, kind: &str, name: &str) -> String {
+        let text = literal(&self.text);
         match &self.column {
-            None => format!("COMMENT ON {kind} {schema}.{name} IS {text}"),
+            None => format!("COMMENT ON {kind} {name} IS {text}"),
             Some(column) => {
                 let column = identifier(column);
-                format!("COMMENT ON COLUMN {schema}.{name}.{column} IS {text}")
+                format!("COMMENT ON COLUMN {name}.{column} IS {text}")
             }
         }
     }
@@ -131,9 +133,8 @@ pub(crate) fn describe_versions(table: &Table, physical_name: &str) -> String {
 }
 
 fn statements(comments: Vec<Comment>, physical_name: &str) -> String {
-    let statements = comments
-        .iter()
-        .map(|comment| comment.on("TABLE", TABLE_SCHEMA, physical_name));
+    let table = qualified_table(physical_name);
+    let statements = comments.iter().map(|comment| comment.on("TABLE", &table));
     statements.collect::<Vec<_>>().join(";\n")
 }
 

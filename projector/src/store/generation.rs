@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
@@ -17,7 +16,6 @@ use crate::declare::projection::Projection;
 use crate::declare::table::Table;
 use crate::error::RuntimeError;
 use crate::fold::changes::Changes;
-use crate::run::rebuild::Purpose;
 use crate::store::compare::Comparison;
 use crate::store::copy::Copy;
 use crate::store::describe;
@@ -46,23 +44,38 @@ pub(crate) struct Generation {
     pub(crate) copies: Vec<Copy>,
     /// The statements on the versions of the rows of each table; empty if none are kept.
     pub(crate) histories: Vec<HistorySql>,
+    /// The schema of its tables, if they stand apart from those that are registered (`apart`).
+    pub(super) schema: Option<Arc<str>>,
 }
 
 impl Generation {
     pub(crate) fn new(projection: &Arc<dyn Projection>, number: i32) -> Self {
-        let tables = || projection.tables().iter();
         let name = |table: &Table| name_in(&**projection, number, table.name);
+        Self {
+            histories: match projection.history() {
+                History::Off => Vec::new(),
+                history => (projection.tables().iter())
+                    .map(|t| HistorySql::new(t, &name(t), history))
+                    .collect(),
+            },
+            ..Self::without_history(projection, number, &name)
+        }
+    }
+
+    /// Tables whose past is not kept.
+    pub(super) fn without_history(
+        projection: &Arc<dyn Projection>,
+        number: i32,
+        name: &dyn Fn(&Table) -> String,
+    ) -> Self {
+        let tables = || projection.tables().iter();
         Self {
             projection: Arc::clone(projection),
             number,
             upserts: tables().map(|t| Upsert::new(t, &name(t))).collect(),
             copies: tables().map(|t| Copy::new(&name(t))).collect(),
-            histories: match projection.history() {
-                History::Off => Vec::new(),
-                history => tables()
-                    .map(|t| HistorySql::new(t, &name(t), history))
-                    .collect(),
-            },
+            histories: Vec::new(),
+            schema: None,
         }
     }
 
@@ -75,20 +88,28 @@ impl Generation {
 
     /// No changes to its tables.
     pub(crate) fn changes(&self) -> Changes {
-        Changes::with_history(self.projection.tables(), self.projection.history())
+        let history = match self.schema {
+            None => self.projection.history(),
+            Some(_) => History::Off,
+        };
+        Changes::with_history(self.projection.tables(), history)
     }
 
     pub(crate) fn lock_key(&self) -> String {
         lock_key(self.projection.name(), self.number)
     }
 
-    /// The name of one of its tables in the schema `projection`.
+    /// The physical name of one of its tables.
     pub(crate) fn table_name(&self, table: &str) -> String {
-        name_in(&*self.projection, self.number, table)
+        let name = name_in(&*self.projection, self.number, table);
+        match &self.schema {
+            None => name,
+            Some(schema) => format!("{schema}.{name}"),
+        }
     }
 }
 
-fn name_in(projection: &dyn Projection, number: i32, table: &str) -> String {
+pub(super) fn name_in(projection: &dyn Projection, number: i32, table: &str) -> String {
     physical_name(table, projection.version(), number)
 }
 
@@ -370,57 +391,6 @@ pub(crate) async fn drop_buildings(
         drop_one(connection, projection, *number).await?;
     }
     Ok(buildings.len())
-}
-
-/// Notes what a building is for.
-pub(crate) async fn set_purpose(
-    connection: &mut PgConnection,
-    id: &GenerationId,
-    purpose: Purpose,
-    by_itself: bool,
-) -> Result<(), RuntimeError> {
-    let (purpose, keep) = match purpose {
-        Purpose::Switch { keep } => ("switch", keep),
-        Purpose::Wait => ("wait", Duration::ZERO),
-        Purpose::Verify => ("verify", Duration::ZERO),
-    };
-    let update = "UPDATE annals.generation SET purpose = $3, keep_seconds = $4, by_itself = $5 \
-                  WHERE projection = $1 AND generation = $2";
-    sqlx::query(update)
-        .bind(&id.projection)
-        .bind(id.number)
-        .bind(purpose)
-        .bind(i64::try_from(keep.as_secs()).unwrap_or(i64::MAX))
-        .bind(by_itself)
-        .execute(connection)
-        .await
-        .map_err(RuntimeError::postgres("note what a rebuild is for"))?;
-    Ok(())
-}
-
-/// What a building is for, and whether it is ready.
-pub(crate) async fn purpose_of(
-    connection: &mut PgConnection,
-    id: &GenerationId,
-) -> Result<Option<(Purpose, bool)>, RuntimeError> {
-    let select = "SELECT purpose, keep_seconds, state = 'ready' FROM annals.generation \
-                  WHERE projection = $1 AND generation = $2 AND state IN ('building', 'ready')";
-    let found: Option<(String, i64, bool)> = sqlx::query_as(select)
-        .bind(&id.projection)
-        .bind(id.number)
-        .fetch_optional(connection)
-        .await
-        .map_err(RuntimeError::postgres("read what a rebuild is for"))?;
-    Ok(found.map(|(purpose, keep, is_ready)| {
-        let purpose = match purpose.as_str() {
-            "wait" => Purpose::Wait,
-            "verify" => Purpose::Verify,
-            _ => Purpose::Switch {
-                keep: Duration::from_secs(keep.cast_unsigned()),
-            },
-        };
-        (purpose, is_ready)
-    }))
 }
 
 /// Drops a generation that was built to be compared.

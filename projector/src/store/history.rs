@@ -21,8 +21,8 @@ use crate::fold::changes::Remaining;
 use crate::fold::history::{Cleared, RowVersion, Versions};
 use crate::store::merge::{may_be_emptied, merged};
 use crate::store::sql::{
-    TABLE_SCHEMA, column_definition, identifier, key_columns, names_of, owner_column,
-    qualified_table, value_columns,
+    column_definition, identifier, key_columns, names_of, owner_column, qualified_table,
+    value_columns,
 };
 use crate::store::upsert::{bind_rows, given_with};
 use crate::store::{describe, indexes};
@@ -304,7 +304,7 @@ impl<'t> Writer<'t> {
     fn clear(&self, physical_table: &str) -> String {
         let [partition, at, position, first, gone] = OWN.map(identifier);
         let (keys, owner) = (key_columns(self.table), identifier(OWNER_COLUMN));
-        let held = format!("{TABLE_SCHEMA}.{}", identifier(physical_table));
+        let held = qualified_table(physical_table);
         let (names, versions) = (names_of(&keys), &self.versions);
         let of_row = keys
             .iter()

@@ -14,7 +14,7 @@ use crate::declare::table::{
 };
 use crate::error::RuntimeError;
 use crate::store::generation::Generation;
-use crate::store::sql::{TABLE_SCHEMA, identifier};
+use crate::store::sql::{TABLE_SCHEMA, identifier, qualified_table};
 
 /// How the name of an index begins.
 const PREFIX: &str = "ix_";
@@ -30,8 +30,8 @@ struct Declared {
 
 impl Declared {
     fn new(physical_table: &str, columns: &[String]) -> Self {
-        let table = identifier(physical_table);
-        Self::on(format!("{TABLE_SCHEMA}.{table} ({})", columns.join(", ")))
+        let table = qualified_table(physical_table);
+        Self::on(format!("{table} ({})", columns.join(", ")))
     }
 
     fn on(on: String) -> Self {

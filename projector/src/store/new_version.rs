@@ -16,7 +16,7 @@ use crate::run::rebuild::Purpose;
 use crate::run::upgrade::{Upgrade, judge};
 use crate::store::control::{Actor, note};
 use crate::store::generation::{self, lock_making, rule_of};
-use crate::store::members;
+use crate::store::{members, purpose};
 
 /// What came of the try to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ async fn begin_in(
         return Ok(Begun::Declined);
     }
     let building = generation::make_building(tx, projection).await?;
-    generation::set_purpose(tx, &building.id(), purpose, true).await?;
+    purpose::set(tx, &building.id(), purpose, true).await?;
     let reason = format!(
         "new version {}; version {live} is live",
         projection.version()

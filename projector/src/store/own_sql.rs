@@ -78,7 +78,7 @@ pub(crate) async fn find_failing<'a>(
 }
 
 /// Applies commits of one partition.
-async fn apply(
+pub(crate) async fn apply(
     tx: &mut PgConnection,
     generation: &Generation,
     own: &dyn OwnSql,

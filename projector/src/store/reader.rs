@@ -126,6 +126,25 @@ pub(crate) async fn show_to_reader(
     Ok(())
 }
 
+/// Lets the analysts read what stands in a schema apart from the live read models, if they have a role.
+pub(crate) async fn show_schema_to_reader(
+    connection: &mut PgConnection,
+    schema: &str,
+    views: &[String],
+) -> Result<(), RuntimeError> {
+    let failed = || RuntimeError::postgres("let the analysts read a schema");
+    if !has_rights(connection).await.map_err(failed())? {
+        return Ok(());
+    }
+    let usage = format!("GRANT USAGE ON SCHEMA {schema} TO {READER}");
+    let grants: Vec<String> = views.iter().map(|view| grant(view)).collect();
+    sqlx::raw_sql(AssertSqlSafe(format!("{usage};\n{}", grants.join(";\n"))))
+        .execute(connection)
+        .await
+        .map_err(failed())?;
+    Ok(())
+}
+
 fn grant(view: &str) -> String {
     format!("GRANT SELECT ON {view} TO {READER}")
 }

@@ -15,7 +15,7 @@ use crate::declare::table::{OWNER_COLUMN, Table};
 use crate::declare::value::Value;
 use crate::fold::changes::{Remaining, TableFold, shown};
 use crate::fold::ownership::Step;
-use crate::store::sql::{TABLE_SCHEMA, identifier};
+use crate::store::sql::{identifier, qualified_table};
 use crate::store::upsert::bind;
 
 /// A row that a stream changes although it belongs to another one.
@@ -53,7 +53,7 @@ type Owned<'a> = (&'a [Value], &'a StreamName, Step);
 
 impl Removal {
     pub(crate) fn new(table: &Table, physical_name: &str) -> Self {
-        let held = format!("{TABLE_SCHEMA}.{}", identifier(physical_name));
+        let held = qualified_table(physical_name);
         let (mut arrays, mut names, mut same) = (Vec::new(), Vec::new(), Vec::new());
         let keys = table.key.iter().map(|key| (key.name, key.column_type));
         for (name, column_type) in [("tenant", ColumnType::Text)].into_iter().chain(keys) {

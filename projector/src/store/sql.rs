@@ -50,9 +50,13 @@ pub(crate) fn view_in(schema: &str, view: &str) -> String {
     format!("{schema}.{}", identifier(view))
 }
 
-/// A table's physical name with its schema.
+/// A table's physical name with its schema: `projection`, unless the name has another one before a
+/// point, as tables apart from the live ones have (`apart`).
 pub(crate) fn qualified_table(table: &str) -> String {
-    format!("{TABLE_SCHEMA}.{}", identifier(table))
+    match table.split_once('.') {
+        None => format!("{TABLE_SCHEMA}.{}", identifier(table)),
+        Some((schema, table)) => format!("{}.{}", identifier(schema), identifier(table)),
+    }
 }
 
 /// A column as stored in Postgres; a `latest` column has three companion columns.
@@ -134,8 +138,8 @@ pub(crate) fn create_table(table: &Table, physical_name: &str) -> String {
     lines.extend(values.iter().map(|value| column_definition(value, "")));
     lines.push(format!("PRIMARY KEY ({})", names_of(&keys)));
     let lines = lines.join(",\n    ");
-    let table = identifier(physical_name);
-    format!("CREATE TABLE {TABLE_SCHEMA}.{table} (\n    {lines}\n)")
+    let table = qualified_table(physical_name);
+    format!("CREATE TABLE {table} (\n    {lines}\n)")
 }
 
 /// The statement that creates or replaces a view over a generation's tables.
@@ -157,7 +161,7 @@ pub(crate) fn create_view_as(
 
 /// What a view shows of the tables that `source_of` names, each as a table or a query in parentheses.
 /// `further` are columns behind the view's own.
-pub(super) fn select_of(
+pub(crate) fn select_of(
     model: &Model,
     further: &str,
     source_of: &dyn Fn(&str) -> String,

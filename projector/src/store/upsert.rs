@@ -17,7 +17,7 @@ use crate::store::merge::{may_be_emptied, merged};
 use crate::store::numeric::Numeric;
 use crate::store::removal::Removal;
 use crate::store::sql::{
-    Physical, TABLE_SCHEMA, identifier, key_columns, names_of, owner_column, value_columns,
+    Physical, identifier, key_columns, names_of, owner_column, qualified_table, value_columns,
 };
 
 /// The upsert of one table; it can be bound to any number of folds.
@@ -46,9 +46,9 @@ impl Emptying {
         let same = keys.iter().map(|key| identifier(&key.name));
         let same = same.map(|name| format!("t.{name} = n.{name}"));
         let sql = format!(
-            "UPDATE {TABLE_SCHEMA}.{} AS t SET {column} = NULL FROM UNNEST({}) AS n({names}) \
+            "UPDATE {} AS t SET {column} = NULL FROM UNNEST({}) AS n({names}) \
              WHERE {}",
-            identifier(physical_name),
+            qualified_table(physical_name),
             arrays.collect::<Vec<_>>().join(", "),
             same.collect::<Vec<_>>().join(" AND "),
         );
@@ -228,8 +228,8 @@ fn upsert(table: &Table, physical_name: &str) -> String {
         action.push_str(&format!("\nWHERE t.{owner} = EXCLUDED.{owner}"));
     }
     format!(
-        "INSERT INTO {TABLE_SCHEMA}.{} AS t ({names})\n{given}\nON CONFLICT ({}) {action}",
-        identifier(physical_name),
+        "INSERT INTO {} AS t ({names})\n{given}\nON CONFLICT ({}) {action}",
+        qualified_table(physical_name),
         names_of(&keys),
     )
 }
