@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    events, export, life, log, parked, projections, read, schema, send, story, verify_cluster, why,
+    events, export, life, log, parked, projections, read, replay, schema, send, story,
+    verify_cluster, why,
 };
 use crate::settings::{Flags, LogFormat, OutputFormat, Role, Standby};
 
@@ -214,6 +215,9 @@ pub enum Command {
     /// Show what made a row of a read model what it is: events, commands, actors, running values
     #[command(after_help = why::HELP)]
     Why(why::WhyArgs),
+    /// Build read models again in a schema of their own, up to a moment or step by step
+    #[command(after_help = replay::HELP)]
+    Replay(replay::ReplayArgs),
     /// Write events or read models into files for other programs, and hold them against the log
     #[command(after_help = export::HELP)]
     Export(export::ExportArgs),
@@ -413,6 +417,7 @@ impl Cli {
             Command::Story(args) => args.server.add_to(&mut flags),
             Command::VerifyCluster(args) => args.add_to(&mut flags),
             Command::Export(_)
+            | Command::Replay(_)
             | Command::Log(_)
             | Command::Projections(_)
             | Command::Parked(_)

@@ -48,6 +48,10 @@ pub use run::reached::{ROWS_VERSION, RowsVersion, rows_versions};
 pub use run::rebuild::{
     OnReading, Purpose, Reading, Rebuild, Rebuilt, catch_up, rebuild, rebuild_as,
 };
+pub use run::replay::condition::Condition;
+pub use run::replay::{
+    ChangedRow, Gait, NewReplay, Pause, Replay, ReplayProgress, ReplayWatch, Step, Until, Why,
+};
 pub use run::report::{
     GenerationReport, Owner, PartitionReport, Paused, Report, ReportError, ReportState, report,
 };

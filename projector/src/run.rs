@@ -12,6 +12,7 @@ pub(crate) mod projector;
 pub(crate) mod reached;
 pub(crate) mod rebuild;
 pub(crate) mod refused;
+pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod retry;
 pub(crate) mod sample;

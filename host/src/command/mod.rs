@@ -19,6 +19,7 @@ pub mod parked;
 pub mod projections;
 pub mod raw;
 pub mod read;
+pub mod replay;
 mod request;
 pub mod schema;
 pub mod send;
@@ -74,6 +75,7 @@ pub async fn run(
         Command::Story(args) => story::run(&settings, &args).await,
         Command::Read(args) => read::run(&settings, &args).await,
         Command::Why(args) => why::run(&settings, &args).await,
+        Command::Replay(args) => replay::run(domain, &settings, &args).await,
         Command::Export(args) => export::run(domain, &settings, args).await,
         Command::Log(command) => log::run(&domain.registry, &settings, command).await,
         Command::Projections(command) => projections::run(domain, &settings, command).await,

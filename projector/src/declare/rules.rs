@@ -166,4 +166,13 @@ impl Projection for Rules {
         }
         Ok(())
     }
+
+    fn project_event(
+        &self,
+        entry: &Entry<'_>,
+        index: usize,
+        changes: &mut Changes,
+    ) -> Option<Result<(), ProjectError>> {
+        Some(self.apply(entry, index, changes))
+    }
 }

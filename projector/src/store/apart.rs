@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use event_log::log::EventLog;
 use event_log::subscription::Placed;
@@ -35,6 +36,9 @@ const APART: i32 = 0;
 const MADE: &str = "annals_made";
 /// The most bytes of a schema's name in Postgres.
 const NAME_BYTES_MAX: usize = 63;
+/// How often and how long one waits for a schema that somebody holds.
+const HELD_TRIES: u32 = 10;
+const HELD_PAUSE: Duration = Duration::from_millis(100);
 
 /// What becomes of a schema that was made for the same purpose before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +94,19 @@ pub struct Standing {
     pub commits: u64,
     /// The last of them in each partition.
     pub positions: BTreeMap<Partition, Position>,
+}
+
+impl Standing {
+    /// Nothing was written yet.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self {
+            state: ApartState::Unfinished,
+            says: "nothing yet".to_owned(),
+            commits: 0,
+            positions: BTreeMap::new(),
+        }
+    }
 }
 
 /// What is to be written.
@@ -283,6 +300,21 @@ impl Apart {
         qualified_table(&format!("{}.{MADE}", self.schema))
     }
 
+    /// Drops the schema again, in which nothing was made yet.
+    pub(crate) async fn discard(mut self) -> Result<(), RuntimeError> {
+        // A transaction may be under way, or not.
+        self.roll_back().await?;
+        self.begin().await?;
+        let all = NewApart {
+            schema: &self.schema,
+            by: "",
+            existing: Existing::Replaced,
+        };
+        make_room(&mut self.connection, all).await?;
+        self.run("COMMIT", "drop a schema").await?;
+        self.let_go().await
+    }
+
     /// Makes the indexes of the tables beside those of their keys, and says where the schema stands.
     ///
     /// # Errors
@@ -291,7 +323,13 @@ impl Apart {
         self.begin().await?;
         indexes::make_all(&mut self.connection, &self.generation).await?;
         self.commit(standing).await?;
-        // Closing the connection releases its lock.
+        self.let_go().await
+    }
+
+    /// Gives the schema's name free. Closing the connection would do so a moment later.
+    async fn let_go(mut self) -> Result<(), RuntimeError> {
+        let let_go = "SELECT pg_advisory_unlock_all()";
+        self.run(let_go, "give a schema free").await?;
         let _ = self.connection.close().await;
         Ok(())
     }
@@ -339,21 +377,25 @@ fn require_name(schema: &str) -> Result<(), RuntimeError> {
     }
 }
 
-/// Holds the name of a schema as long as the connection lives.
+/// Holds the name of a schema as long as the connection lives. Postgres takes a moment to notice that
+/// a process which had it is gone.
 async fn hold(connection: &mut PgConnection, schema: &str) -> Result<(), RuntimeError> {
     let take = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))";
-    let is_held: bool = sqlx::query_scalar(take)
-        .bind(format!("annals.apart/{schema}"))
-        .fetch_one(connection)
-        .await
-        .map_err(RuntimeError::postgres("hold a schema"))?;
-    match is_held {
-        true => Ok(()),
-        false => Err(RuntimeError::Apart {
-            schema: schema.to_owned(),
-            reason: "another process fills it now; name another one".to_owned(),
-        }),
+    for _ in 0..HELD_TRIES {
+        let is_held: bool = sqlx::query_scalar(take)
+            .bind(format!("annals.apart/{schema}"))
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(RuntimeError::postgres("hold a schema"))?;
+        if is_held {
+            return Ok(());
+        }
+        tokio::time::sleep(HELD_PAUSE).await;
     }
+    Err(RuntimeError::Apart {
+        schema: schema.to_owned(),
+        reason: "another process fills it now; name another one".to_owned(),
+    })
 }
 
 /// Sees to it that there is no schema of this name.
@@ -386,11 +428,11 @@ async fn make_room(tx: &mut PgConnection, new: NewApart<'_>) -> Result<(), Runti
         )));
     }
     let select = format!("SELECT made_by, projection, state, views, tables FROM {made}");
-    let found: Option<(String, String, String, Vec<String>, Vec<String>)> =
-        sqlx::query_as(AssertSqlSafe(select))
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(failed())?;
+    type Made = (String, String, String, Vec<String>, Vec<String>);
+    let found: Option<Made> = sqlx::query_as(AssertSqlSafe(select))
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(failed())?;
     let Some((by, projection, state, views, tables)) = found else {
         return Err(refused(
             "its table annals_made is empty; drop the schema, or name another one".into(),

@@ -59,6 +59,11 @@ pub(crate) fn create_view(
     format!("CREATE OR REPLACE VIEW {view} AS\n{select}")
 }
 
+/// A table as of the moment in the session's setting, as a query.
+pub(crate) fn table_as_of_setting(table: &Table, physical_table: &str) -> String {
+    table_as_of(table, physical_table, Moment::Session)
+}
+
 /// A table as of a moment, as a query.
 fn table_as_of(table: &Table, physical_table: &str, moment: Moment) -> String {
     let versions = qualified_table(&versions_of(physical_table));
@@ -232,6 +237,15 @@ fn history(
     let further = ",\n    m.version_from, m.version_until, m.version_partition, m.version_position, \
                    m.version_ended_partition, m.version_ended_position";
     select_of(model, further, &sources)
+}
+
+/// The tables that a view joins, each with its name there.
+pub(crate) fn joined_tables(joins: &str) -> Vec<(String, String)> {
+    let names = joins.split('{').skip(1);
+    let names = names.map(|text| text.split('}').next().unwrap_or_default().to_owned());
+    names
+        .zip(aliases(joins).into_iter().map(str::to_owned))
+        .collect()
 }
 
 /// The names that joined tables have in a view.

@@ -60,9 +60,9 @@ pub(crate) fn qualified_table(table: &str) -> String {
 }
 
 /// A column as stored in Postgres; a `latest` column has three companion columns.
-pub(super) struct Physical {
-    pub(super) name: String,
-    pub(super) column_type: ColumnType,
+pub(crate) struct Physical {
+    pub(crate) name: String,
+    pub(crate) column_type: ColumnType,
 }
 
 fn physical(name: impl Into<String>, column_type: ColumnType) -> Physical {
@@ -72,7 +72,7 @@ fn physical(name: impl Into<String>, column_type: ColumnType) -> Physical {
     }
 }
 
-pub(super) fn key_columns(table: &Table) -> Vec<Physical> {
+pub(crate) fn key_columns(table: &Table) -> Vec<Physical> {
     let mut columns = vec![physical("tenant", ColumnType::Text)];
     columns.extend(
         table
@@ -201,7 +201,7 @@ pub(crate) fn select_of(
 }
 
 /// The joins of a view, with the tables that `source_of` names.
-pub(super) fn joined(joins: &str, source_of: &dyn Fn(&str) -> String) -> String {
+pub(crate) fn joined(joins: &str, source_of: &dyn Fn(&str) -> String) -> String {
     let (mut sql, mut rest) = (String::new(), joins);
     while let Some((before, behind)) = rest.split_once('{') {
         let (name, behind) = behind.split_once('}').expect("a closed brace");

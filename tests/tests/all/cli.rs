@@ -20,6 +20,7 @@ mod paused;
 mod postgres;
 pub(crate) mod program;
 mod project;
+mod replayed;
 mod runs;
 mod tools;
 mod traced;

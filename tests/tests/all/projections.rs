@@ -15,6 +15,7 @@ mod own_sql;
 mod parked;
 mod processes;
 mod removals;
+mod replays;
 mod samples;
 mod stops;
 mod troubles;

@@ -186,7 +186,7 @@ async fn cut(log: &NewLog, moment: &Moment, folder: &tempfile::TempDir) -> Arc<d
 }
 
 /// All rows of some views as of a moment, as text.
-async fn rows_as_of(url: &str, views: &[&str], moment: &str) -> Vec<String> {
+pub(super) async fn rows_as_of(url: &str, views: &[&str], moment: &str) -> Vec<String> {
     let mut connection = PgConnection::connect(url).await.unwrap();
     sqlx::query("SELECT set_config('annals.as_of', $1, false)")
         .bind(moment)
@@ -220,7 +220,7 @@ const VIEWS: [&str; 9] = [
     "orders_by_size",
 ];
 
-fn all_models() -> Vec<Arc<dyn Projection>> {
+pub(super) fn all_models() -> Vec<Arc<dyn Projection>> {
     let mut all = read_models();
     all.push(open(History::Full));
     all

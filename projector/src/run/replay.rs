@@ -1,0 +1,568 @@
+//! A replay: one projection's read models built again in a schema of their own, up to a moment, as fast
+//! as it goes or step by step.
+//!
+//! Invariant: nothing live changes (`store::apart`), and the rows are those of the live read model as of
+//! the same moment. Memory holds a piece of the log for each partition and what is folded of one
+//! transaction. Deliberately absent: what comes next (`machine`), and terminals (`host`).
+
+pub(crate) mod condition;
+mod hand;
+mod lines;
+mod machine;
+mod readers;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use event_log::log::EventLog;
+use event_log::subscription::Placed;
+use kernel::Timestamp;
+use position::{LogId, Partition, PositionToken};
+use serde_json::Value as Json;
+
+use self::condition::{Condition, Watched};
+use self::hand::Hand;
+use self::machine::{Action, Begin, Machine, Work};
+use self::readers::{Reader, readers};
+use crate::declare::history::History;
+use crate::declare::projection::Projection;
+use crate::error::{RuntimeError, StoppedProjection};
+use crate::run::rebuild::ends_of;
+use crate::store::apart::{Apart, ApartState, Existing, NewApart};
+use crate::store::held::NamedLog;
+use crate::store::looked::{self, Looks, Rows};
+use crate::store::{from_past, parked};
+
+/// Who makes the schema.
+const BY: &str = "annals replay";
+/// How often a pause is looked for while recorded time passes.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How many commits that were looked at share a transaction.
+const LOOKED_MAX: u32 = 500;
+/// The most rows that are shown of a step.
+const ROWS_SHOWN_MAX: usize = 100;
+
+/// How far a replay goes by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Until {
+    /// To the end that the log has at the start.
+    End,
+    /// Up to a time of recording.
+    Time(Timestamp),
+    /// Up to a position of each partition; those that are not named have none.
+    Position(PositionToken),
+    /// Until a condition becomes true for a row.
+    Condition(Condition),
+}
+
+impl Until {
+    /// Reads a time, a position token or a condition.
+    ///
+    /// # Errors
+    /// What the text should be.
+    pub fn read(text: &str) -> Result<Self, String> {
+        if let Ok(time) = text.parse() {
+            return Ok(Self::Time(time));
+        }
+        if let Ok(token) = text.parse() {
+            return Ok(Self::Position(token));
+        }
+        match text.contains(['=', '<', '>']) {
+            true => text.parse().map(Self::Condition),
+            false => Err(format!(
+                "{text:?} is neither a time with its offset from UTC, such as 2026-03-01T12:00:00Z, \
+                 nor a position token, nor a condition such as 'orders > 100'"
+            )),
+        }
+    }
+}
+
+/// What is to be replayed.
+#[derive(Clone, Debug)]
+pub struct NewReplay<'a> {
+    /// The name of the projection.
+    pub projection: &'a str,
+    /// The schema that is made.
+    pub schema: &'a str,
+    /// What becomes of a schema that an earlier replay made.
+    pub existing: Existing,
+    /// How far.
+    pub until: Until,
+    /// Begin with the rows as of this time, instead of with nothing.
+    pub from: Option<Timestamp>,
+    /// How many times faster than recorded time passes; absent: as fast as it goes.
+    pub times: Option<f64>,
+}
+
+/// How a replay goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gait {
+    /// One event that concerns the projection; one commit if it looks at commits as a whole.
+    Event,
+    /// One commit that concerns the projection.
+    Commit,
+    /// On and on.
+    On,
+}
+
+/// Why a replay paused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The step is done.
+    Stepped,
+    /// The condition became true.
+    Condition,
+    /// Everything up to the wanted moment is there.
+    Until,
+    /// The log has no more.
+    End,
+    /// It was asked for.
+    Asked,
+    /// The projection cannot take up a commit.
+    Stopped(StoppedProjection),
+}
+
+impl Why {
+    /// Whether the replay cannot go on.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        matches!(self, Self::Until | Self::End | Self::Stopped(_))
+    }
+}
+
+/// A row that a step changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChangedRow {
+    /// The read model.
+    pub model: &'static str,
+    /// The row before; absent if there was none.
+    pub before: Option<Json>,
+    /// The row after; absent if it went away.
+    pub after: Option<Json>,
+    /// Whether the condition became true for it.
+    pub is_hit: bool,
+}
+
+/// A commit, or one event of it, and what it changed.
+#[derive(Debug)]
+pub struct Step {
+    /// The commit.
+    pub placed: Placed,
+    /// The event, if it was one event alone.
+    pub event: Option<usize>,
+    /// Some of the rows that it changed.
+    pub rows: Vec<ChangedRow>,
+    /// How many more rows it changed.
+    pub more: usize,
+}
+
+/// A pause.
+#[derive(Debug)]
+pub struct Pause {
+    /// Why.
+    pub why: Why,
+    /// What was done last, if the replay stepped or the condition became true.
+    pub step: Option<Box<Step>>,
+}
+
+/// How far a replay has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayProgress {
+    /// Records read.
+    pub records_read: u64,
+    /// Records to be read at most.
+    pub records: u64,
+    /// Commits folded.
+    pub commits: u64,
+}
+
+/// What a replay tells meanwhile, and whether it is to pause.
+pub struct ReplayWatch<'a> {
+    /// Takes how far it has come.
+    pub progress: &'a mut (dyn FnMut(ReplayProgress) + Send),
+    /// Whether it is to pause.
+    pub is_to_pause: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// A replay under way. If it is dropped, its schema says that it is unfinished.
+pub struct Replay {
+    machine: Machine,
+    readers: BTreeMap<Partition, Reader>,
+    hand: Hand,
+    looks: Looks,
+    watched: Option<Watched>,
+    schema: String,
+    records: u64,
+    /// Whether the condition may hold for a row before it changes.
+    may_hold: bool,
+    /// How many commits were looked at in the transaction under way.
+    looked: u32,
+    /// Whether the connection was prepared to look at rows.
+    is_prepared: bool,
+}
+
+impl Replay {
+    /// Makes the schema, and the rows to begin with.
+    ///
+    /// # Errors
+    /// `Unknown`; `Asked` if what is asked for does not fit the projection; `Apart` if the schema cannot
+    /// be used; `Postgres`, `Log`.
+    pub async fn begin(
+        log: &Arc<dyn EventLog>,
+        url: &str,
+        projections: &[Arc<dyn Projection>],
+        new: NewReplay<'_>,
+    ) -> Result<Self, RuntimeError> {
+        let found = projections.iter().find(|p| p.name() == new.projection);
+        let found = found.ok_or_else(|| RuntimeError::unknown(projections, new.projection))?;
+        let named = NamedLog::of(&**log).await?;
+        let watched = judged(&**found, &new, named.as_ref())?;
+        let room = NewApart {
+            schema: new.schema,
+            by: BY,
+            existing: new.existing,
+        };
+        let mut apart = Apart::make(&**log, url, found, room).await?;
+        let ends = ends_of(&**log).await?;
+        let partitions: Vec<Partition> = ends.keys().copied().collect();
+        let name = found.name();
+        let discarded = parked::discarded(apart.connection(), name, &partitions).await?;
+        let (mut past, mut places) = (None, BTreeMap::new());
+        if let Some(at) = new.from {
+            let begun = match from_past::fill(&mut apart, at).await {
+                Ok(begun) => begun,
+                Err(error) => {
+                    // Nothing was made of it yet.
+                    apart.discard().await?;
+                    return Err(error);
+                }
+            };
+            if let Some(named) = &named {
+                let connection = apart.connection();
+                places = from_past::places(connection, &**log, named.id, &begun, at).await?;
+            }
+            past = Some((at, begun));
+        }
+        let machine = Machine::new(Begin {
+            generation: apart.generation().clone(),
+            partitions,
+            until: new.until,
+            watched: watched.clone(),
+            times: new.times,
+            past,
+            discarded,
+        });
+        let readers = readers(log, places, &ends);
+        Ok(Self {
+            looks: Looks::new(apart.generation(), new.schema, watched.as_ref()),
+            may_hold: new.from.is_some(),
+            records: readers
+                .values()
+                .map(|reader| reader.end - reader.next)
+                .sum(),
+            readers,
+            machine,
+            hand: Hand::new(apart),
+            watched,
+            schema: new.schema.to_owned(),
+            looked: 0,
+            is_prepared: false,
+        })
+    }
+
+    /// Goes on until there is a reason to pause. Everything that was folded is then written.
+    ///
+    /// # Errors
+    /// `Postgres`, `Log`, `Stop`: the schema stays, and says that it is unfinished.
+    pub async fn go(
+        &mut self,
+        gait: Gait,
+        watch: &mut ReplayWatch<'_>,
+    ) -> Result<Pause, RuntimeError> {
+        self.machine.go(gait);
+        loop {
+            let action = match (watch.is_to_pause)() {
+                true => self.machine.ask_to_pause(),
+                false => self.machine.turn(Instant::now()),
+            };
+            match action {
+                Action::Read(partition) => {
+                    self.read(partition).await?;
+                    (watch.progress)(self.progress());
+                }
+                Action::Write(work) => self.write(*work).await?,
+                Action::Look(work) => {
+                    if let Some(pause) = self.look(*work, gait).await? {
+                        self.settle().await?;
+                        return Ok(pause);
+                    }
+                }
+                Action::Rest(rest) => {
+                    self.settle().await?;
+                    tokio::time::sleep(rest.min(LOOK_EVERY)).await;
+                }
+                Action::Pause(why) => {
+                    self.settle().await?;
+                    (watch.progress)(self.progress());
+                    return Ok(Pause { why, step: None });
+                }
+            }
+        }
+    }
+
+    /// The rows whose key begins with these values, as texts.
+    ///
+    /// # Errors
+    /// `Postgres`.
+    pub async fn rows_with_key(
+        &mut self,
+        parts: &[&str],
+    ) -> Result<Vec<(&'static str, Json)>, RuntimeError> {
+        let apart = self.hand.idle().await?;
+        let rows = self
+            .looks
+            .with_key(apart.connection(), &self.schema, parts)
+            .await?;
+        Ok(rows
+            .into_iter()
+            .map(|(name, row)| (name.model, row))
+            .collect())
+    }
+
+    /// What stands in the schema, for people.
+    #[must_use]
+    pub fn says(&self) -> String {
+        self.machine.standing(ApartState::Unfinished).says
+    }
+
+    /// The streams that were set aside, with the reason of each.
+    pub fn set_aside(&self) -> impl Iterator<Item = (String, &str)> {
+        self.machine.set_aside.iter().map(|(stream, reason)| {
+            let name = match stream.tenant.as_str() {
+                "main" => stream.stream.clone(),
+                tenant => format!("{tenant}/{}", stream.stream),
+            };
+            (name, reason.as_str())
+        })
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub fn progress(&self) -> ReplayProgress {
+        let left: u64 = self
+            .readers
+            .values()
+            .map(|reader| reader.end - reader.next)
+            .sum();
+        ReplayProgress {
+            records_read: self.records - left,
+            records: self.records,
+            commits: self.machine.commits,
+        }
+    }
+
+    /// Ends the replay: its schema says whether all that was asked for is there.
+    ///
+    /// # Errors
+    /// `Postgres`.
+    pub async fn finish(self, state: ApartState) -> Result<(), RuntimeError> {
+        let standing = self.machine.standing(state);
+        self.hand.into_idle().await?.finish(&standing).await
+    }
+
+    async fn read(&mut self, partition: Partition) -> Result<(), RuntimeError> {
+        let Some(reader) = self.readers.get_mut(&partition) else {
+            self.machine.lines.end(partition);
+            return Ok(());
+        };
+        match reader.batches.recv().await {
+            Some(batch) => {
+                let batch = batch?;
+                reader.next = batch.after.offset.next().0.clamp(reader.next, reader.end);
+                self.machine.lines.give(partition, batch.commits);
+            }
+            None => {
+                reader.next = reader.end;
+                self.machine.lines.end(partition);
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, work: Work) -> Result<(), RuntimeError> {
+        match self.looked {
+            0 => self.hand.write(work).await,
+            // It belongs between commits that are looked at.
+            _ => self.hand.idle().await?.put_work(work).await,
+        }
+    }
+
+    /// Writes work, and looks at what it changes. Returns a pause if there is a reason.
+    async fn look(&mut self, work: Work, gait: Gait) -> Result<Option<Pause>, RuntimeError> {
+        let apart = self.hand.idle().await?;
+        if !self.is_prepared {
+            looked::prepare(apart.connection()).await?;
+            apart.has_rows();
+            self.is_prepared = true;
+        }
+        if self.looked == 0 {
+            apart.begin().await?;
+        }
+        self.looked += 1;
+        let (watched, is_step) = (self.watched.as_ref(), gait != Gait::On);
+        let only = watched.filter(|_| !is_step);
+        let (placed, event) = (work.commits.first().cloned(), work.event);
+        let standing = work.standing.clone();
+        let connection = apart.connection();
+        let mut keys = self.looks.touched(connection, &work.changes, only).await?;
+        let before = match is_step {
+            true => self.looks.rows(connection, &keys).await?,
+            false => Rows::new(),
+        };
+        let mut held = Rows::new();
+        if let Some(watched) = watched.filter(|_| self.may_hold) {
+            held = self.looks.hits(connection, watched, &keys).await?;
+        }
+        let changes = apart.put_looked(work).await?;
+        let connection = apart.connection();
+        for (model, more) in self.looks.touched(connection, &changes, only).await? {
+            keys.entry(model).or_default().extend(more);
+        }
+        let mut hits = Rows::new();
+        if let Some(watched) = watched {
+            hits = self.looks.hits(connection, watched, &keys).await?;
+            hits.retain(|name, _| !held.contains_key(name));
+        }
+        let is_hit = !hits.is_empty();
+        if !is_step && !is_hit {
+            if self.looked >= LOOKED_MAX {
+                apart.commit(&standing).await?;
+                self.looked = 0;
+            }
+            return Ok(None);
+        }
+        let after = match is_step {
+            true => self.looks.rows(connection, &keys).await?,
+            false => hits.clone(),
+        };
+        apart.commit(&standing).await?;
+        self.looked = 0;
+        self.may_hold |= is_hit;
+        let Some(placed) = placed else {
+            return Ok(None);
+        };
+        let (rows, more) = changed(before, after, &hits);
+        let step = Step {
+            placed,
+            event,
+            rows,
+            more,
+        };
+        Ok(Some(Pause {
+            why: match is_hit {
+                true => Why::Condition,
+                false => Why::Stepped,
+            },
+            step: Some(Box::new(step)),
+        }))
+    }
+
+    /// Waits until everything that was folded is durable.
+    async fn settle(&mut self) -> Result<(), RuntimeError> {
+        let looked = std::mem::take(&mut self.looked);
+        let apart = self.hand.idle().await?;
+        if looked > 0 {
+            let standing = self.machine.standing(ApartState::Unfinished);
+            apart.commit(&standing).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The rows that differ, at most some of them, and how many more there are.
+fn changed(mut before: Rows, after: Rows, hits: &Rows) -> (Vec<ChangedRow>, usize) {
+    let mut all = Vec::new();
+    for (name, row) in after {
+        let earlier = before.remove(&name);
+        let is_hit = hits.contains_key(&name);
+        if is_hit || earlier.as_ref() != Some(&row) {
+            all.push(ChangedRow {
+                model: name.model,
+                before: earlier,
+                after: Some(row),
+                is_hit,
+            });
+        }
+    }
+    all.extend(before.into_iter().map(|(name, row)| ChangedRow {
+        model: name.model,
+        before: Some(row),
+        after: None,
+        is_hit: false,
+    }));
+    all.sort_by_key(|row| !row.is_hit);
+    let more = all.len().saturating_sub(ROWS_SHOWN_MAX);
+    all.truncate(ROWS_SHOWN_MAX);
+    (all, more)
+}
+
+/// Whether what is asked for fits the projection and the log; the condition, if there is one.
+fn judged(
+    projection: &dyn Projection,
+    new: &NewReplay<'_>,
+    log: Option<&NamedLog>,
+) -> Result<Option<Watched>, RuntimeError> {
+    let asked = |reason: String| RuntimeError::Asked { reason };
+    if new
+        .times
+        .is_some_and(|times| !(times.is_finite() && times > 0.0))
+    {
+        return Err(asked("a speed is a number above 0".to_owned()));
+    }
+    if let (Some(from), Until::Time(until)) = (new.from, &new.until)
+        && from > *until
+    {
+        return Err(asked(format!(
+            "a replay cannot begin at {from} and end at {until}"
+        )));
+    }
+    if let Until::Position(token) = &new.until {
+        let log = log.map(|log| log.id).filter(|id| *id != LogId::default());
+        if log != Some(token.log) {
+            return Err(asked(
+                "the position token belongs to another log".to_owned(),
+            ));
+        }
+        if new.from.is_some() {
+            let reason = "a replay that begins with the rows of a time ends at a time or at the end: \
+                          leave out --from-snapshot, or name a time with --until";
+            return Err(asked(reason.to_owned()));
+        }
+    }
+    if projection.own_sql().is_some() && new.from.is_some() {
+        let name = projection.name();
+        return Err(asked(format!(
+            "{name} writes its rows with SQL of its own, and keeps no past of them; leave out \
+             --from-snapshot"
+        )));
+    }
+    if new.from.is_some() && projection.history() != History::Full {
+        let name = projection.name();
+        return Err(asked(format!(
+            "{name} does not keep all of its past, so that a replay cannot begin with its rows; leave \
+             out --from-snapshot"
+        )));
+    }
+    let Until::Condition(condition) = &new.until else {
+        return Ok(None);
+    };
+    if projection.own_sql().is_some() {
+        let name = projection.name();
+        return Err(asked(format!(
+            "{name} writes its rows with SQL of its own, so that it is not known which rows a commit \
+             changes; name a time or a position with --until"
+        )));
+    }
+    condition.on(projection).map(Some).map_err(asked)
+}
