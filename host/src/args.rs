@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    events, export, life, log, parked, projections, read, replay, schema, send, story,
-    verify_cluster, why,
+    events, export, life, log, parked, projections, read, replay, rules, schema, send, story,
+    verify_cluster, what_if, why,
 };
 use crate::settings::{Flags, LogFormat, OutputFormat, Role, Standby};
 
@@ -221,6 +221,12 @@ pub enum Command {
     /// Write events or read models into files for other programs, and hold them against the log
     #[command(after_help = export::HELP)]
     Export(export::ExportArgs),
+    /// Judge recorded commands again with other rules, and show what would differ
+    #[command(after_help = what_if::HELP)]
+    WhatIf(what_if::WhatIfArgs),
+    /// Judge recorded commands for annals what-if
+    #[command(subcommand)]
+    Rules(rules::RulesCommand),
     /// Create, show, verify, copy or dump a log
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -416,8 +422,10 @@ impl Cli {
             Command::Diff(args) => args.server.add_to(&mut flags),
             Command::Story(args) => args.server.add_to(&mut flags),
             Command::VerifyCluster(args) => args.add_to(&mut flags),
+            Command::WhatIf(args) => args.add_to(&mut flags),
             Command::Export(_)
             | Command::Replay(_)
+            | Command::Rules(_)
             | Command::Log(_)
             | Command::Projections(_)
             | Command::Parked(_)

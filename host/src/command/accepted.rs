@@ -32,7 +32,7 @@ const FOLLOW_WAIT: Duration = Duration::from_secs(1);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A commit as one line. Line breaks and tabs in JSON can only be white space.
-fn line(partition: Partition, record: &Record, position: Position) -> String {
+pub(super) fn line(partition: Partition, record: &Record, position: Position) -> String {
     let value = String::from_utf8_lossy(record.value.as_deref().unwrap_or_default());
     let commit = value.replace(['\n', '\r', '\t'], " ");
     let (offset, commit) = (record.offset, escape::json(&commit));

@@ -21,12 +21,14 @@ pub mod raw;
 pub mod read;
 pub mod replay;
 mod request;
+pub mod rules;
 pub mod schema;
 pub mod send;
 mod serve;
 pub mod story;
 pub mod stream;
 pub mod verify_cluster;
+pub mod what_if;
 pub mod why;
 
 use crate::Domain;
@@ -77,6 +79,8 @@ pub async fn run(
         Command::Why(args) => why::run(&settings, &args).await,
         Command::Replay(args) => replay::run(domain, &settings, &args).await,
         Command::Export(args) => export::run(domain, &settings, args).await,
+        Command::WhatIf(args) => what_if::run(&settings, &args).await,
+        Command::Rules(command) => rules::run(domain, command).await,
         Command::Log(command) => log::run(&domain.registry, &settings, command).await,
         Command::Projections(command) => projections::run(domain, &settings, command).await,
         Command::Parked(command) => parked::run(domain, &settings, command).await,

@@ -52,4 +52,5 @@ mod tutorial;
 mod upgrades;
 mod verify_cluster;
 mod walks;
+mod what_if;
 mod write_side;

@@ -176,6 +176,7 @@ const BELONGINGS: [Belongs; 5] = [
             "export/",
             // Reads the checkpoints of any projection for an audit.
             "host/src/command/known.rs",
+            "host/src/command/rules/states.rs",
             "examples/lending/src/periods.rs",
             "tests/",
             "bench/",
