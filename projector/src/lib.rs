@@ -60,6 +60,7 @@ pub use run::sample::{
 };
 pub use run::sampler::{Freshness, Sampler};
 pub use run::status::{TaskState, TaskStatus};
+pub use run::supposed::{AS_IT_IS, Supposed};
 pub use run::upgrade::NewVersion;
 pub use run::waiting::{ParkedDetails, WAITING_MAX, WaitingCommit, WaitingEvent};
 pub use run::why::{ContributedCell, Contribution, Why, WhyAsked, WhyDifference, why_columns};

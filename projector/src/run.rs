@@ -20,6 +20,7 @@ pub(crate) mod sampler;
 pub(crate) mod share;
 pub(crate) mod status;
 pub(crate) mod supervisor;
+pub(crate) mod supposed;
 pub(crate) mod troubles;
 pub(crate) mod upgrade;
 pub(crate) mod verifying;

@@ -79,7 +79,7 @@ pub async fn run(
         Command::Why(args) => why::run(&settings, &args).await,
         Command::Replay(args) => replay::run(domain, &settings, &args).await,
         Command::Export(args) => export::run(domain, &settings, args).await,
-        Command::WhatIf(args) => what_if::run(&settings, &args).await,
+        Command::WhatIf(args) => what_if::run(domain, &settings, &args).await,
         Command::Rules(command) => rules::run(domain, command).await,
         Command::Log(command) => log::run(&domain.registry, &settings, command).await,
         Command::Projections(command) => projections::run(domain, &settings, command).await,

@@ -12,7 +12,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Write};
 
 use clap::{Args, Subcommand};
 use event_log::commit::{COMMIT_SIZE_MAX, Commit, stream_key};
-use kernel::RecordedRejection;
+use kernel::{RecordedRejection, TypeName};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -51,6 +51,9 @@ pub struct JudgeArgs {
     #[arg(long, value_name = "KB", default_value_t = 32_768,
           value_parser = clap::value_parser!(u32).range(1..))]
     states_max_kb: u32,
+    /// Also write the events of what is accepted otherwise, with their data
+    #[arg(long)]
+    events: bool,
 }
 
 /// The first line: who judges.
@@ -104,6 +107,18 @@ pub(super) enum Reason {
     StreamUnreadable,
 }
 
+/// An event that would have been recorded.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct DecidedPart {
+    /// The name of its type.
+    #[serde(rename = "type")]
+    pub(super) type_name: TypeName,
+    /// The number of its data's shape.
+    pub(super) schema: u16,
+    /// Its data.
+    pub(super) data: Box<RawValue>,
+}
+
 /// One answer.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Answer {
@@ -125,6 +140,9 @@ pub(super) struct Answer {
     /// The types of its events, if it is accepted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) events: Vec<String>,
+    /// The same events with their data, if they were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) decided: Vec<DecidedPart>,
     /// Why it cannot be judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<Reason>,
@@ -181,7 +199,10 @@ async fn judge(domain: &Domain, args: &JudgeArgs) -> Result<Exit, Failure> {
         let key = String::from_utf8_lossy(&key);
         let aggregate = registry.get(commit.stream.category());
         let stream = states.stream(&key, aggregate.map(|it| &**it)).await?;
-        let answer = judge::judge(aggregate.map(|it| &**it), stream, &commit);
+        let mut answer = judge::judge(aggregate.map(|it| &**it), stream, &commit);
+        if !args.events {
+            answer.decided.clear();
+        }
         states.settle(&key, registry).await?;
         say(
             &mut out,

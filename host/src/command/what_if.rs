@@ -4,6 +4,7 @@
 //! Invariant: the same log and the same program give the same report, byte for byte; memory does not
 //! grow with the log. Deliberately absent: the judgement (`rules`), which the other program makes.
 
+mod building;
 mod program;
 mod report;
 
@@ -16,10 +17,12 @@ use event_log::log::EventLog;
 use event_log::subscription::{Batch, SubscriptionError};
 use position::{Offset, Partition};
 
+use self::building::Building;
 use self::program::Judge;
 use self::report::Report;
 use super::accepted::line;
 use super::known;
+use crate::Domain;
 use crate::exit::{Exit, Failure};
 use crate::logging::talk;
 use crate::node::open_log;
@@ -45,7 +48,8 @@ so far, and up to which places.
 
 Examples:
   annals what-if --rules ./annals-next --from sqlite:.annals/log.db
-  annals what-if --rules ./annals-next --output json | jq .differences";
+  annals what-if --rules ./annals-next --output json | jq .differences
+  annals what-if --rules ./annals-next --into next_rules --model MODEL";
 
 /// Arguments of `what-if`.
 #[derive(Debug, Args)]
@@ -60,6 +64,17 @@ pub struct WhatIfArgs {
     #[arg(long, value_name = "N", default_value_t = 100,
           value_parser = clap::value_parser!(u32).range(0..=100_000))]
     examples: u32,
+    /// Build the read models of the projection --model twice in Postgres, and compare them row by row:
+    /// in this schema from what the rules of PROGRAM decide, and in SCHEMA_as_it_is from what was
+    /// recorded
+    #[arg(long, value_name = "SCHEMA", requires = "model")]
+    into: Option<String>,
+    /// The projection whose read models are built by --into
+    #[arg(long, value_name = "NAME", requires = "into")]
+    model: Option<String>,
+    /// Replace the schemas of an earlier call with --into
+    #[arg(long, requires = "into")]
+    replace: bool,
     /// How long PROGRAM may take to judge one command, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 60_000, hide_short_help = true,
           value_parser = clap::value_parser!(u64).range(1..))]
@@ -76,24 +91,54 @@ impl WhatIfArgs {
 /// How the reading of the log ended.
 enum End {
     Whole,
+    /// A stop was asked for.
     Stopped,
     Damaged,
 }
 
+/// What judges, and what becomes of the verdicts.
+struct Work {
+    judge: Judge,
+    report: Report,
+    building: Option<Building>,
+    stop: Stop,
+}
+
 /// Runs `what-if`.
-pub(super) async fn run(settings: &Settings, args: &WhatIfArgs) -> Result<Exit, Failure> {
+pub(super) async fn run(
+    domain: &Domain,
+    settings: &Settings,
+    args: &WhatIfArgs,
+) -> Result<Exit, Failure> {
     let stop = Stop::listen(HangUp::Ends)?;
     let log = open_log(settings).await?;
-    let mut judge = tokio::select! {
+    let starting = Judge::start(&args.rules, args.answer_timeout_ms, args.into.is_some());
+    let judge = tokio::select! {
         biased;
         () = stop.asked() => return Err(interrupted()),
-        judge = Judge::start(&args.rules, args.answer_timeout_ms) => judge?,
+        judge = starting => judge?,
     };
-    let mut report = Report::new(&judge, args.examples as usize);
-    let end = judge_all(&log, &mut judge, &mut report, &stop).await?;
+    let mut work = Work {
+        report: Report::new(&judge, args.examples as usize),
+        judge,
+        building: Building::begin(domain, settings, &*log, args).await?,
+        stop,
+    };
+    let end = work.judge_all(&log).await?;
+    let Work {
+        judge,
+        mut report,
+        building,
+        ..
+    } = work;
+    let is_whole = matches!(end, End::Whole);
     judge.end(!matches!(end, End::Stopped)).await?;
+    report.complete = is_whole;
+    if let Some(building) = building {
+        report.read_models = Some(building.finish(is_whole).await?);
+    }
     match end {
-        End::Whole => report.complete = true,
+        End::Whole => {}
         End::Stopped => talk!("interrupted: the report says what is known so far"),
         End::Damaged => {
             let address = log.address();
@@ -110,95 +155,105 @@ pub(super) async fn run(settings: &Settings, args: &WhatIfArgs) -> Result<Exit, 
     })
 }
 
-/// Reads the log up to the ends that it has now, partition by partition, and has it judged.
-async fn judge_all(
-    log: &Arc<dyn EventLog>,
-    judge: &mut Judge,
-    report: &mut Report,
-    stop: &Stop,
-) -> Result<End, Failure> {
-    let mut ends = Vec::new();
-    for partition in (0..log.partition_count()).map(Partition) {
-        ends.push((partition, log.bounds(partition).await?.end));
-    }
-    let total = known::record_count(&**log).await?;
-    let mut progress = Progress::start("judging again");
-    let mut is_damaged = false;
-    for (partition, end) in ends {
-        let judging = judge_partition(log, (partition, end), judge, report, |commits| {
-            progress.set(commits, total.max(commits));
-        });
-        let judged = tokio::select! {
-            biased;
-            () = stop.asked() => return Ok(End::Stopped),
-            judged = judging => judged,
-        };
-        match judged {
-            Ok(()) => {}
-            Err(Unjudged::Log(SubscriptionError::Stop(stop))) if stop.place().is_some() => {
-                talk!("DAMAGE: {}", output::shown(&stop.to_string()));
-                is_damaged = true;
-            }
-            Err(Unjudged::Log(SubscriptionError::Stop(stop))) => return Err(stop.into()),
-            Err(Unjudged::Log(SubscriptionError::Log(error))) => return Err(error.into()),
-            Err(Unjudged::Program(failure)) => return Err(failure),
-        }
-    }
-    progress.finish(&format!("{} commands", report.totals.commands));
-    Ok(if is_damaged { End::Damaged } else { End::Whole })
-}
-
 /// Why a partition was not judged to its end.
 enum Unjudged {
     Log(SubscriptionError),
-    Program(Failure),
+    Failed(Failure),
+    Stopped,
 }
 
-async fn judge_partition(
-    log: &Arc<dyn EventLog>,
-    (partition, end): (Partition, Offset),
-    judge: &mut Judge,
-    report: &mut Report,
-    mut told: impl FnMut(u64),
-) -> Result<(), Unjudged> {
-    let opened = Accepted::open(Arc::clone(log), partition, None, end).await;
-    let mut commits = opened.map_err(Unjudged::Log)?;
-    while let Some(batch) = commits.next().await.map_err(Unjudged::Log)? {
-        report.reads(&batch);
-        judge_batch(&batch, judge, report)
-            .await
-            .map_err(Unjudged::Program)?;
-        told(report.totals.commands);
-    }
-    Ok(())
-}
-
-/// Asks and hears at once: neither side ever waits for the other one to read.
-async fn judge_batch(batch: &Batch, judge: &mut Judge, report: &mut Report) -> Result<(), Failure> {
-    let (asking, hearing) = judge.sides();
-    let ask = async {
-        for placed in &batch.commits {
-            let line = line(placed.partition, &placed.record, placed.position);
-            // If the program ended, the other side says how.
-            if !asking.ask(line.as_bytes()).await {
-                break;
+impl Work {
+    /// Reads the log up to the ends that it has now, partition by partition, and has it judged.
+    async fn judge_all(&mut self, log: &Arc<dyn EventLog>) -> Result<End, Failure> {
+        let mut ends = Vec::new();
+        for partition in (0..log.partition_count()).map(Partition) {
+            ends.push((partition, log.bounds(partition).await?.end));
+        }
+        let total = known::record_count(&**log).await?;
+        let mut progress = Progress::start("judging again");
+        let mut is_damaged = false;
+        for (partition, end) in ends {
+            let told = |commands: u64| progress.set(commands, total.max(commands));
+            match self.judge_partition(log, (partition, end), told).await {
+                Ok(()) => {}
+                Err(Unjudged::Stopped) => return Ok(End::Stopped),
+                Err(Unjudged::Log(SubscriptionError::Stop(stop))) if stop.place().is_some() => {
+                    talk!("DAMAGE: {}", output::shown(&stop.to_string()));
+                    is_damaged = true;
+                }
+                Err(Unjudged::Log(SubscriptionError::Stop(stop))) => return Err(stop.into()),
+                Err(Unjudged::Log(SubscriptionError::Log(error))) => return Err(error.into()),
+                Err(Unjudged::Failed(failure)) => return Err(failure),
             }
         }
-        asking.flush().await;
-    };
-    let hear = async {
-        for placed in &batch.commits {
-            let answer = hearing.answer(placed).await?;
-            report.take(placed, answer);
-        }
-        Ok::<(), Failure>(())
-    };
-    tokio::pin!(ask, hear);
-    tokio::select! {
-        heard = &mut hear => return heard,
-        () = &mut ask => {}
+        progress.finish(&format!("{} commands", self.report.totals.commands));
+        Ok(if is_damaged { End::Damaged } else { End::Whole })
     }
-    hear.await
+
+    async fn judge_partition(
+        &mut self,
+        log: &Arc<dyn EventLog>,
+        (partition, end): (Partition, Offset),
+        mut told: impl FnMut(u64),
+    ) -> Result<(), Unjudged> {
+        let opened = Accepted::open(Arc::clone(log), partition, None, end).await;
+        let mut commits = opened.map_err(Unjudged::Log)?;
+        loop {
+            let batch = tokio::select! {
+                biased;
+                () = self.stop.asked() => return Err(Unjudged::Stopped),
+                batch = commits.next() => batch.map_err(Unjudged::Log)?,
+            };
+            let Some(batch) = batch else {
+                return Ok(());
+            };
+            self.report.reads(&batch);
+            self.judge_batch(&batch).await?;
+            told(self.report.totals.commands);
+        }
+    }
+
+    /// Asks and hears at once: neither side ever waits for the other one to read.
+    async fn judge_batch(&mut self, batch: &Batch) -> Result<(), Unjudged> {
+        let Self {
+            judge,
+            report,
+            building,
+            stop,
+        } = self;
+        let (asking, hearing) = judge.sides();
+        let ask = async {
+            for placed in &batch.commits {
+                let line = line(placed.partition, &placed.record, placed.position);
+                // If the program ended, the other side says how.
+                if !asking.ask(line.as_bytes()).await {
+                    break;
+                }
+            }
+            asking.flush().await;
+        };
+        let hear = async {
+            for placed in &batch.commits {
+                let answer = tokio::select! {
+                    biased;
+                    () = stop.asked() => return Err(Unjudged::Stopped),
+                    answer = hearing.answer(placed) => answer.map_err(Unjudged::Failed)?,
+                };
+                report.take(placed, &answer);
+                if let Some(building) = building {
+                    let taken = building.take(placed, &answer).await;
+                    taken.map_err(Unjudged::Failed)?;
+                }
+            }
+            Ok(())
+        };
+        tokio::pin!(ask, hear);
+        tokio::select! {
+            heard = &mut hear => return heard,
+            () = &mut ask => {}
+        }
+        hear.await
+    }
 }
 
 fn interrupted() -> Failure {

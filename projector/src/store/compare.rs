@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::declare::table::Table;
 use crate::error::RuntimeError;
+use crate::store::apart::Apart;
 use crate::store::generation::{Generation, Live};
 use crate::store::sql::{identifier, qualified_table};
 
@@ -95,6 +96,36 @@ pub(crate) async fn compare(
             table: building.table_name(table.name),
         };
         tables.push(compare_table(table, &mut live, &mut new).await?);
+    }
+    Ok(Comparison {
+        equal: tables.iter().all(|table| table.equal),
+        tables,
+    })
+}
+
+/// Compares all tables of two schemas that were filled from the same commits.
+///
+/// # Errors
+/// `Postgres`.
+pub(crate) async fn compare_apart(
+    old: &mut Apart,
+    new: &mut Apart,
+) -> Result<Comparison, RuntimeError> {
+    let mut tables = Vec::new();
+    for table in new.generation().projection.tables() {
+        let (old_name, new_name) = (
+            old.generation().table_name(table.name),
+            new.generation().table_name(table.name),
+        );
+        let mut old = Side {
+            connection: old.connection(),
+            table: old_name,
+        };
+        let mut new = Side {
+            connection: new.connection(),
+            table: new_name,
+        };
+        tables.push(compare_table(table, &mut old, &mut new).await?);
     }
     Ok(Comparison {
         equal: tables.iter().all(|table| table.equal),

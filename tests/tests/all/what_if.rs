@@ -12,10 +12,11 @@ use kernel::{Actor, ActorKind};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::harness::logs::{Kind, NewLog};
+use tests::harness::postgres::Postgres;
 use tests::harness::process::Process;
 
 use crate::cli::program::{annals, assert_exit, program, stderr, stdout, until};
-use crate::projections::{log_of, shop_history};
+use crate::projections::{database, log_of, scalar, shop_history};
 use crate::write_side::{place, request};
 
 const OTHER_RULES: &str = env!("CARGO_BIN_EXE_other-rules");
@@ -388,4 +389,56 @@ async fn ctrl_c_ends_it_with_what_is_known_so_far() {
     assert_eq!(report["complete"], false);
     assert_eq!(report["totals"]["commands"], 5);
     assert_eq!(report["reached"][0]["partition"], 0);
+}
+
+#[tokio::test]
+async fn read_models_of_what_would_be_are_compared_row_by_row_with_what_is() {
+    let log = log_of(Kind::Sqlite, history()).await;
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    let into = [
+        "--into",
+        "next_rules",
+        "--model",
+        "order_summary",
+        "--postgres",
+        &url,
+        "--output",
+        "json",
+    ];
+    let output = asked(&log, OTHER_RULES, &into);
+    assert_exit(&output, 1);
+    let models = &report(&output)["read_models"];
+    assert_eq!(models["schema_as_it_is"], "next_rules_as_it_is");
+    assert_eq!(models["equal"], false);
+    // The orders whose rows differ are those of the commands that are decided otherwise.
+    let sql = "SELECT coalesce(json_agg(order_id ORDER BY order_id), '[]')::text
+               FROM next_rules.order_summary would
+               JOIN next_rules_as_it_is.order_summary is_now USING (tenant, order_id)
+               WHERE would IS DISTINCT FROM is_now
+                 AND would.status = 'canceled' AND is_now.status = 'delivered'";
+    let changed: Value = serde_json::from_str(&scalar::<String>(&url, sql).await).unwrap();
+    let expected = expected(&log, "cancel");
+    let expected = expected["differences"].as_array().unwrap().iter();
+    let mut expected: Vec<&str> = expected
+        .map(|it| it[0].as_str().unwrap().strip_prefix("order-").unwrap())
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(changed, json!(expected));
+    let all = "SELECT count(*) FROM next_rules.order_summary would
+               FULL JOIN next_rules_as_it_is.order_summary is_now USING (tenant, order_id)
+               WHERE would IS DISTINCT FROM is_now";
+    let all: i64 = scalar(&url, all).await;
+    assert_eq!(all, i64::try_from(expected.len()).unwrap());
+    // What stands there is replaced only if that is asked for.
+    let refused = asked(&log, OTHER_RULES, &into);
+    assert_exit(&refused, 2);
+    assert!(
+        stderr(&refused).contains("--replace"),
+        "{}",
+        stderr(&refused)
+    );
+    let same = asked(&log, SAME_RULES, &[&into[..], &["--replace"]].concat());
+    assert_exit(&same, 0);
+    assert_eq!(report(&same)["read_models"]["equal"], true);
 }

@@ -9,7 +9,7 @@ use kernel::registry::{Aggregate, Decided, DecidedEvent, MessageError, Opaque};
 use kernel::{Context, RecordedRejection, Timestamp, canonical_json};
 use serde::Deserialize;
 
-use super::{Answer, Reason, Verdict};
+use super::{Answer, DecidedPart, Reason, Verdict};
 
 /// A stream as its commands left it, judged by the rules of this program.
 pub(super) struct Stream {
@@ -50,11 +50,13 @@ pub(super) fn judge(
         Some(aggregate) => found(aggregate, stream, commit),
         None => Err((Reason::NoRules, None)),
     };
-    let (verdict, rejection, events) = match found {
+    let moved = (version != commit.from_version).then_some(version);
+    let (verdict, decided) = match found {
         Ok(found) => found,
         Err((reason, detail)) => {
             count_as_recorded(aggregate, stream, commit);
             return Answer {
+                version: moved,
                 reason: Some(reason),
                 detail,
                 ..answer(Verdict::NotJudgeable, follows)
@@ -62,12 +64,21 @@ pub(super) fn judge(
         }
     };
     if verdict == Verdict::Same {
-        return answer(Verdict::Same, false);
+        return Answer {
+            version: moved,
+            ..answer(Verdict::Same, false)
+        };
     }
+    let (rejection, events) = match decided {
+        Ok(events) => (None, events),
+        Err(rejection) => (Some(rejection), Vec::new()),
+    };
+    let types = events.iter().map(|event| event.type_name.to_string());
     Answer {
-        version: (version != commit.from_version).then_some(version),
+        version: moved,
         rejection,
-        events,
+        events: types.collect(),
+        decided: events.into_iter().map(part).collect(),
         ..answer(verdict, follows)
     }
 }
@@ -81,12 +92,21 @@ fn answer(verdict: Verdict, follows: bool) -> Answer {
         version: None,
         rejection: None,
         events: Vec::new(),
+        decided: Vec::new(),
         reason: None,
         detail: None,
     }
 }
 
-type Found = (Verdict, Option<RecordedRejection>, Vec<String>);
+fn part(event: DecidedEvent) -> DecidedPart {
+    DecidedPart {
+        type_name: event.type_name,
+        schema: event.schema,
+        data: event.data,
+    }
+}
+
+type Found = (Verdict, Decided);
 type NotJudgeable = (Reason, Option<String>);
 
 fn found(
@@ -114,12 +134,12 @@ fn found(
             .map_err(|error| because(Reason::RuleFailed, &error))?,
     };
     let is_changed = is_changed(aggregate, &decided, commit);
-    let found = told(&decided, commit, is_changed);
+    let verdict = verdict(&decided, commit, is_changed);
     if let Ok(events) = &decided {
         take_up(aggregate, stream, events, context.occurred_at);
     }
     stream.differs |= is_changed;
-    Ok(found)
+    Ok((verdict, decided))
 }
 
 /// Whether the events are other ones than those that were recorded.
@@ -132,15 +152,12 @@ fn is_changed(aggregate: &dyn Aggregate, decided: &Decided, commit: &Commit) -> 
             .all(|(now, was)| is_same(aggregate, now, was))
 }
 
-fn told(decided: &Decided, commit: &Commit, is_changed: bool) -> Found {
+fn verdict(decided: &Decided, commit: &Commit, is_changed: bool) -> Verdict {
     match (decided, &commit.rejection) {
-        (Err(now), Some(was)) if now.code == was.code => (Verdict::Same, None, Vec::new()),
-        (Err(now), _) => (Verdict::Refused, Some(now.clone()), Vec::new()),
-        (Ok(_), None) if !is_changed => (Verdict::Same, None, Vec::new()),
-        (Ok(events), _) => {
-            let types = events.iter().map(|event| event.type_name.to_string());
-            (Verdict::Accepted, None, types.collect())
-        }
+        (Err(now), Some(was)) if now.code == was.code => Verdict::Same,
+        (Err(_), _) => Verdict::Refused,
+        (Ok(_), None) if !is_changed => Verdict::Same,
+        (Ok(_), _) => Verdict::Accepted,
     }
 }
 

@@ -49,10 +49,15 @@ pub(super) struct Hearing {
 
 impl Judge {
     /// Starts the program and hears who it is.
-    pub(super) async fn start(file: &Path, answer_timeout_ms: u64) -> Result<Self, Failure> {
+    pub(super) async fn start(
+        file: &Path,
+        answer_timeout_ms: u64,
+        with_events: bool,
+    ) -> Result<Self, Failure> {
         let mut command = Command::new(file);
         command
             .args(["rules", "judge"])
+            .args(with_events.then_some("--events"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

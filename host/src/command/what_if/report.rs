@@ -10,6 +10,7 @@ use event_log::subscription::{Batch, Placed};
 use kernel::{ActorKind, Timestamp};
 use serde::Serialize;
 
+use super::building::ReadModels;
 use super::program::{Judge, name_of};
 use crate::command::rules::{Answer, Verdict};
 use crate::exit::{Exit, Failure};
@@ -139,6 +140,7 @@ pub(super) struct Report {
     not_judgeable: BTreeMap<String, Found>,
     reached: BTreeMap<u32, u64>,
     examples_max: usize,
+    pub(super) read_models: Option<ReadModels>,
 }
 
 impl Report {
@@ -154,6 +156,7 @@ impl Report {
             not_judgeable: BTreeMap::new(),
             reached: BTreeMap::new(),
             examples_max,
+            read_models: None,
         }
     }
 
@@ -163,7 +166,7 @@ impl Report {
     }
 
     /// Takes up what the rules say now of one command.
-    pub(super) fn take(&mut self, placed: &Placed, answer: Answer) {
+    pub(super) fn take(&mut self, placed: &Placed, answer: &Answer) {
         self.totals.commands += 1;
         self.reached.insert(placed.partition.0, placed.position.0);
         let (partition, position) = (placed.partition, placed.position);
@@ -172,10 +175,10 @@ impl Report {
         let (change, rule) = match (answer.verdict, was_refused) {
             (Verdict::Same, _) => return self.totals.same += 1,
             (Verdict::NotJudgeable, _) => return self.leave(placed, answer),
-            (Verdict::Refused, false) => (Change::AcceptedNowRefused, code_now(&answer)),
+            (Verdict::Refused, false) => (Change::AcceptedNowRefused, code_now(answer)),
             (Verdict::Accepted, true) => (Change::RefusedNowAccepted, code_was(placed)),
             (Verdict::Refused, true) => {
-                let both = format!("{} → {}", code_was(placed), code_now(&answer));
+                let both = format!("{} → {}", code_was(placed), code_now(answer));
                 (Change::RefusedByAnotherRule, both)
             }
             (Verdict::Accepted, false) => {
@@ -205,7 +208,7 @@ impl Report {
             },
             rule: answer.rejection.as_ref().map(|it| cut(&it.code)),
             detail: answer.rejection.as_ref().map(|it| cut(&it.detail)),
-            events: answer.events,
+            events: answer.events.clone(),
         };
         let found = groups.entry(key).or_default();
         found.add(self.examples_max, || {
@@ -216,7 +219,7 @@ impl Report {
         });
     }
 
-    fn leave(&mut self, placed: &Placed, answer: Answer) {
+    fn leave(&mut self, placed: &Placed, answer: &Answer) {
         self.totals.not_judgeable += 1;
         let reason = answer.reason.map(name_of).unwrap_or_default();
         let found = self.not_judgeable.entry(reason).or_default();
@@ -228,7 +231,10 @@ impl Report {
     }
 
     fn differs(&self) -> bool {
-        !self.differences.is_empty() || !self.following.is_empty()
+        let models = self.read_models.as_ref();
+        !self.differences.is_empty()
+            || !self.following.is_empty()
+            || models.is_some_and(|models| !models.comparison.equal)
     }
 
     pub(super) fn exit(&self) -> Exit {
@@ -255,6 +261,7 @@ impl Report {
             differences: groups(&self.differences),
             following: groups(&self.following),
             not_judgeable: left.map(|(reason, found)| Left { reason, found }).collect(),
+            read_models: self.read_models.as_ref(),
             reached: reached
                 .map(|(&partition, &position)| Reached {
                     partition,
@@ -282,6 +289,10 @@ impl Report {
         if !examples.is_empty() {
             output::line("")?;
             output::rows(OutputFormat::Table, &EXAMPLES, &examples)?;
+        }
+        if let Some(models) = &self.read_models {
+            output::line("")?;
+            output::rows(OutputFormat::Table, &TABLES, &models.tables())?;
         }
         Ok(())
     }
@@ -333,6 +344,8 @@ struct Document<'a> {
     differences: Vec<Group<'a>>,
     following: Vec<Group<'a>>,
     not_judgeable: Vec<Left<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_models: Option<&'a ReadModels>,
     reached: Vec<Reached>,
 }
 
@@ -346,6 +359,7 @@ const TOTALS: [&str; 8] = [
     "following",
     "not_judgeable",
 ];
+const TABLES: [&str; 5] = ["table", "rows", "rows_as_it_is", "equal", "differences"];
 const RULES: [&str; 4] = ["change", "rule", "follows", "commands"];
 const EXAMPLES: [&str; 12] = [
     "change",
