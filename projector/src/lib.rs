@@ -50,7 +50,8 @@ pub use run::rebuild::{
 };
 pub use run::replay::condition::Condition;
 pub use run::replay::{
-    ChangedRow, Gait, NewReplay, Pause, Replay, ReplayProgress, ReplayWatch, Step, Until, Why,
+    ChangedRow, Gait, NewReplay, Pause, PauseReason, Replay, ReplayProgress, ReplayWatch, Step,
+    Until,
 };
 pub use run::report::{
     GenerationReport, Owner, PartitionReport, Paused, Report, ReportError, ReportState, report,

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Args;
 use kernel::Timestamp;
 use projector::{
-    ApartState, Existing, Gait, Model, NewReplay, Pause, Replay, ReplayWatch, Until, Why, models_of,
+    ApartState, Existing, Gait, Model, NewReplay, Pause, PauseReason, Replay, ReplayWatch, Until,
+    models_of,
 };
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -192,7 +193,7 @@ impl Running<'_> {
                     talk!("{line:?} is none of: an empty line, e, c, p, r KEY, q");
                     continue;
                 }
-                Wish::End => return self.end(replay, &Why::Stepped).await,
+                Wish::End => return self.end(replay, &PauseReason::Stepped).await,
             };
             is_to_pause.store(false, Ordering::SeqCst);
             let stop = self.stop.clone();
@@ -214,17 +215,19 @@ impl Running<'_> {
     fn show(&self, pause: &Pause) -> Result<(), Failure> {
         if let Some(step) = &pause.step {
             shown::step(self.settings, &self.models, pause, step)?;
-        } else if pause.why == Why::Asked {
+        } else if pause.why == PauseReason::Asked {
             talk!("paused");
         }
         Ok(())
     }
 
     /// Says where the schema stands, there and here.
-    async fn end(self, replay: Replay, why: &Why) -> Result<Exit, Failure> {
+    async fn end(self, replay: Replay, why: &PauseReason) -> Result<Exit, Failure> {
         let state = match why {
-            Why::Until | Why::End | Why::Condition => ApartState::Finished,
-            Why::Stepped | Why::Asked | Why::Stopped(_) => ApartState::Stopped,
+            PauseReason::Until | PauseReason::End | PauseReason::Condition => ApartState::Finished,
+            PauseReason::Stepped | PauseReason::Asked | PauseReason::Stopped(_) => {
+                ApartState::Stopped
+            }
         };
         let (says, commits) = (replay.says(), replay.progress().commits);
         let aside: Vec<(String, String)> = replay
@@ -257,13 +260,16 @@ impl Running<'_> {
             }
         }
         match why {
-            Why::Stopped(stopped) => Err(Failure::new(Exit::Failed, stopped.to_string())),
-            Why::Asked => Ok(Exit::Partial),
-            Why::End | Why::Until if self.has_condition => {
+            PauseReason::Stopped(stopped) => Err(Failure::new(Exit::Failed, stopped.to_string())),
+            PauseReason::Asked => Ok(Exit::Partial),
+            PauseReason::End | PauseReason::Until if self.has_condition => {
                 let message = "the condition did not become true up to the end of the log";
                 Err(Failure::new(Exit::NotFound, message))
             }
-            Why::Until | Why::End | Why::Condition | Why::Stepped => Ok(Exit::Done),
+            PauseReason::Until
+            | PauseReason::End
+            | PauseReason::Condition
+            | PauseReason::Stepped => Ok(Exit::Done),
         }
     }
 }

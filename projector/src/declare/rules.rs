@@ -166,13 +166,4 @@ impl Projection for Rules {
         }
         Ok(())
     }
-
-    fn project_event(
-        &self,
-        entry: &Entry<'_>,
-        index: usize,
-        changes: &mut Changes,
-    ) -> Option<Result<(), ProjectError>> {
-        Some(self.apply(entry, index, changes))
-    }
 }

@@ -108,7 +108,7 @@ pub enum Gait {
 
 /// Why a replay paused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum PauseReason {
     /// The step is done.
     Stepped,
     /// The condition became true.
@@ -123,7 +123,7 @@ pub enum Why {
     Stopped(StoppedProjection),
 }
 
-impl Why {
+impl PauseReason {
     /// Whether the replay cannot go on.
     #[must_use]
     pub fn is_end(&self) -> bool {
@@ -161,7 +161,7 @@ pub struct Step {
 #[derive(Debug)]
 pub struct Pause {
     /// Why.
-    pub why: Why,
+    pub why: PauseReason,
     /// What was done last, if the replay stepped or the condition became true.
     pub step: Option<Box<Step>>,
 }
@@ -461,8 +461,8 @@ impl Replay {
         };
         Ok(Some(Pause {
             why: match is_hit {
-                true => Why::Condition,
-                false => Why::Stepped,
+                true => PauseReason::Condition,
+                false => PauseReason::Stepped,
             },
             step: Some(Box::new(step)),
         }))

@@ -239,15 +239,6 @@ fn history(
     select_of(model, further, &sources)
 }
 
-/// The tables that a view joins, each with its name there.
-pub(crate) fn joined_tables(joins: &str) -> Vec<(String, String)> {
-    let names = joins.split('{').skip(1);
-    let names = names.map(|text| text.split('}').next().unwrap_or_default().to_owned());
-    names
-        .zip(aliases(joins).into_iter().map(str::to_owned))
-        .collect()
-}
-
 /// The names that joined tables have in a view.
 fn aliases(joins: &str) -> Vec<&str> {
     let joined = joined_tables(joins).into_iter();

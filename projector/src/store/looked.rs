@@ -67,8 +67,8 @@ impl Looks {
             let table = table_of(model.name)?;
             let joined = joined_tables(model.joins).into_iter();
             let joined = joined.filter_map(|(name, alias)| {
-                let other = table_of(&name)?;
-                let sql = joining(&model, table, other, &alias, &physical);
+                let other = table_of(name)?;
+                let sql = joining(&model, table, other, alias, &physical);
                 Some((other, safe(sql)))
             });
             let hits = watched.filter(|watched| watched.model.name == model.name);

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use projector::{ChangedRow, Model, Pause, Step, Why};
+use projector::{ChangedRow, Model, Pause, PauseReason, Step};
 use serde_json::{Value, json};
 
 use crate::exit::Failure;
@@ -61,7 +61,7 @@ fn as_json(pause: &Pause, step: &Step) -> Value {
     };
     json!({
         "why": match pause.why {
-            Why::Condition => "condition",
+            PauseReason::Condition => "condition",
             _ => "stepped",
         },
         "partition": placed.partition,
@@ -109,7 +109,7 @@ fn as_lines(models: &[Model], pause: &Pause, step: &Step) -> Vec<String> {
             placed.position
         ),
     ];
-    if pause.why == Why::Condition {
+    if pause.why == PauseReason::Condition {
         lines.push("    the condition became true:".to_owned());
     }
     lines.extend(step.rows.iter().map(|row| changed(models, row)));

@@ -17,7 +17,7 @@ use position::{Partition, Position, PositionToken};
 
 use super::condition::Watched;
 use super::lines::{Head, Lines};
-use super::{Gait, Until, Why};
+use super::{Gait, PauseReason, Until};
 use crate::declare::entry::{Entry, ProjectError};
 use crate::declare::own_sql::SqlCommit;
 use crate::declare::projection::OnError;
@@ -46,7 +46,7 @@ pub(super) enum Action {
     /// Do nothing for so long.
     Rest(Duration),
     /// Everything that was folded is written: wait for the next wish.
-    Pause(Why),
+    Pause(PauseReason),
 }
 
 /// Some commits, folded.
@@ -189,7 +189,7 @@ impl Machine {
         if let Some(held) = self.held.take() {
             return Action::Look(held);
         }
-        self.written(Action::Pause(Why::Asked))
+        self.written(Action::Pause(PauseReason::Asked))
     }
 
     pub(super) fn turn(&mut self, now: Instant) -> Action {
@@ -198,7 +198,7 @@ impl Machine {
                 return Action::Look(held);
             }
             if let Some(stopped) = &self.stopped {
-                let why = Why::Stopped(stopped.clone());
+                let why = PauseReason::Stopped(stopped.clone());
                 return self.written(Action::Pause(why));
             }
             if let Some(rest) = self.rest.take() {
@@ -209,11 +209,11 @@ impl Machine {
             }
             let next = match self.lines.head() {
                 Head::Unread(partition) => return Action::Read(partition),
-                Head::End => return self.written(Action::Pause(Why::End)),
+                Head::End => return self.written(Action::Pause(PauseReason::End)),
                 Head::Commit(next) => next,
             };
             if matches!(self.limit, Limit::Time(time) if next.at > time) {
-                return self.written(Action::Pause(Why::Until));
+                return self.written(Action::Pause(PauseReason::Until));
             }
             let at = next.at;
             if let Some(rest) = self.pace.as_mut().and_then(|pace| pace.rest(at, now)) {

@@ -10,8 +10,8 @@ use event_log::log::{EventLog, LogError};
 use kernel::Timestamp;
 use position::{Partition, PositionToken};
 use projector::{
-    ApartState, Existing, Gait, NewReplay, Pause, Projection, Replay, ReplayWatch, RuntimeError,
-    Until, Why, models_of,
+    ApartState, Existing, Gait, NewReplay, Pause, PauseReason, Projection, Replay, ReplayWatch,
+    RuntimeError, Until, models_of,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -297,7 +297,7 @@ async fn a_condition_stops_the_replay_at_the_commit_that_makes_it_true() {
             .await
             .unwrap();
         let pause = go(&mut replay, Gait::On).await;
-        assert_eq!(pause.why, Why::Condition);
+        assert_eq!(pause.why, PauseReason::Condition);
         let step = pause.step.unwrap();
         let found = (step.placed.partition, step.placed.position.0);
         assert_eq!(found, (partition, position), "{text}");
@@ -369,10 +369,10 @@ async fn step_by_step_gives_the_same_rows_as_at_once() {
                 false => Gait::Commit,
             };
             let pause = go(&mut replay, gait).await;
-            if pause.why == Why::End {
+            if pause.why == PauseReason::End {
                 break;
             }
-            assert_eq!(pause.why, Why::Stepped);
+            assert_eq!(pause.why, PauseReason::Stepped);
             let step = pause.step.unwrap();
             steps += 1;
             rows += usize::from(!step.rows.is_empty());
