@@ -82,8 +82,11 @@ pub(super) async fn run(settings: &Settings, args: &ReadArgs) -> Result<Exit, Fa
             None => break,
         }
     }
-    if settings.output != OutputFormat::Ndjson {
-        show(settings, &rows)?;
+    match settings.output {
+        OutputFormat::Ndjson => {}
+        // A table without rows would be an empty line.
+        OutputFormat::Table if rows.is_empty() => talk!("no rows"),
+        _ => show(settings, &rows)?,
     }
     if is_more {
         talk!("there are more rows: --limit shows them");
@@ -95,9 +98,12 @@ fn say_moment(freshness: &Freshness) {
     let Some(moment) = &freshness.as_of else {
         return;
     };
+    let position = freshness.as_of_position.as_ref().map(ToString::to_string);
+    let position = position.filter(|position| position != moment);
+    let position = position.map_or_else(String::new, |position| format!(", position {position}"));
     match freshness.provisional {
-        true => talk!("as of {moment}; provisional: commits up to then may still come"),
-        false => talk!("as of {moment}"),
+        true => talk!("as of {moment}{position}; provisional: commits up to then may still come"),
+        false => talk!("as of {moment}{position}"),
     }
 }
 

@@ -153,8 +153,8 @@ fn fold(dump: &Path) -> Result<BTreeMap<String, StreamRow>, String> {
 /// Waits for the nodes' projectors, and compares the rows of all streams with a fold of the dump.
 /// Returns the number of compared rows, and the differences.
 ///
+/// # Errors
 /// If the rows do not reach the end of the log, or cannot be read.
-/// If the rows do not get there, or cannot be read.
 pub async fn rows(scene: &Scene, dump: PathBuf) -> Result<(usize, Vec<String>), String> {
     let Some(url) = &scene.postgres_url else {
         return Ok((0, Vec::new()));
