@@ -4,6 +4,7 @@
 //! names. Deliberately absent: commits as a whole; a projection that needs them implements
 //! [`Projection`] itself.
 
+use event_log::commit::EventPart;
 use kernel::{Decider, Payload, Timestamp};
 
 use crate::declare::entry::{Entry, ProjectError};
@@ -114,6 +115,26 @@ impl Rules {
     }
 }
 
+impl Rules {
+    /// Applies the rules for one event of a commit.
+    #[inline]
+    fn apply(
+        &self,
+        entry: &Entry<'_>,
+        category: &str,
+        (index, event): (usize, &EventPart),
+        changes: &mut Changes,
+    ) -> Result<(), ProjectError> {
+        let is_for = |rule: &&Rule| {
+            rule.takes.event == event.type_name.as_str() && rule.takes.category == category
+        };
+        for rule in self.rules.iter().filter(is_for) {
+            (rule.apply)(entry, index, changes)?;
+        }
+        Ok(())
+    }
+}
+
 impl Projection for Rules {
     fn name(&self) -> &'static str {
         self.name
@@ -140,8 +161,9 @@ impl Projection for Rules {
     }
 
     fn project(&self, entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError> {
-        for index in 0..entry.commit().events.len() {
-            self.project_event(entry, index, changes)?;
+        let category = entry.category();
+        for (index, event) in entry.commit().events.iter().enumerate() {
+            self.apply(entry, category, (index, event), changes)?;
         }
         Ok(())
     }
@@ -150,20 +172,13 @@ impl Projection for Rules {
         true
     }
 
-    #[inline]
     fn project_event(
         &self,
         entry: &Entry<'_>,
         index: usize,
         changes: &mut Changes,
     ) -> Result<(), ProjectError> {
-        let (category, event) = (entry.category(), &entry.commit().events[index]);
-        let is_for = |rule: &&Rule| {
-            rule.takes.event == event.type_name.as_str() && rule.takes.category == category
-        };
-        for rule in self.rules.iter().filter(is_for) {
-            (rule.apply)(entry, index, changes)?;
-        }
-        Ok(())
+        let event = &entry.commit().events[index];
+        self.apply(entry, entry.category(), (index, event), changes)
     }
 }
