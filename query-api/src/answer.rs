@@ -71,7 +71,7 @@ impl Asker<'_> {
                 headers.insert(header::CONTENT_DISPOSITION, name);
             }
         }
-        put_position(&mut response, version.position());
+        put_position(&mut response, version.token());
         if parked > 0 {
             response.headers_mut().insert(PARKED, parked.into());
         }
@@ -175,7 +175,7 @@ impl Inner {
             ),
             None => None,
         };
-        let snapshot = super::snapshot::read(&self.pool, statement).await;
+        let snapshot = super::snapshot::read(&self.pool, &self.versions, statement).await;
         let snapshot = snapshot.map_err(|error| failed(&error))?;
         self.require_reached(shown, wait, &snapshot.head.version)?;
         Ok(snapshot)
@@ -222,13 +222,13 @@ pub(super) fn tagged(
         (header::VARY, "annals-tenant"),
     ];
     let mut response = (own, text).into_response();
-    put_position(&mut response, position);
+    let position = position.map(ToString::to_string);
+    put_position(&mut response, position.as_deref());
     Ok(tag.answer(headers, response))
 }
 
-fn put_position(response: &mut Response, position: Option<&PositionToken>) {
-    let value = position.and_then(|position| position.to_string().parse().ok());
-    if let Some(value) = value {
+fn put_position(response: &mut Response, position: Option<&str>) {
+    if let Some(Ok(value)) = position.map(HeaderValue::from_str) {
         response.headers_mut().insert(POSITION, value);
     }
 }

@@ -226,7 +226,7 @@ impl Inner {
             .execute(&mut *tx)
             .await?;
         let rows = statement.query(HeadForm::WithParked).fetch_all(&mut *tx);
-        let snapshot = super::snapshot::of_rows(rows.await?)?;
+        let snapshot = super::snapshot::of_rows(&self.versions, rows.await?)?;
         let is_final = match moment {
             AsOf::Time(time) => self.is_over(&mut tx, shown.projection, *time).await?,
             // Each partition is cut behind a commit that stands there.

@@ -31,6 +31,7 @@ pub(super) struct Kept {
     pub(super) version: RowsVersion,
     /// How many streams of the tenant are parked; follows from the version and what was asked.
     pub(super) parked: u64,
+    /// Without spare room: what is kept is what is counted.
     pub(super) body: Bytes,
     /// The target of the link to the next page.
     pub(super) next: Option<Box<str>>,

@@ -186,7 +186,7 @@ impl Task {
             };
             let row = row?;
             if let Some(told) = head.take() {
-                let Some(read) = head_of(&row)? else {
+                let Some(read) = head_of(&self.door.inner.versions, &row)? else {
                     return Err(sqlx::Error::RowNotFound.into());
                 };
                 told.send(Ok(read)).map_err(|_| Broken::Client)?;

@@ -89,6 +89,7 @@ struct Inner {
     projections: Vec<Arc<dyn Projection>>,
     sampler: Option<Arc<Sampler>>,
     levels: Arc<Levels>,
+    versions: snapshot::Versions,
     cache: Cache,
     exports: Exports,
     feeds: Feeds,
@@ -157,6 +158,7 @@ impl QueryDoor {
         )?;
         let inner = Inner {
             levels: Levels::new(levels, log.partition_count()),
+            versions: snapshot::Versions::new(),
             cache: Cache::new(),
             exports: Exports::new(exports),
             feeds: Feeds::new(

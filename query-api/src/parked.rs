@@ -180,7 +180,7 @@ impl Inner {
             // Only the tables of this generation tell whose the row is.
             let table = snapshot.head.version.table(shown.model.name);
             let owner = Statement::owner(shown, tenant, key.to_vec(), &table);
-            let owner = super::snapshot::read(&self.pool, &owner).await;
+            let owner = super::snapshot::read(&self.pool, &self.versions, &owner).await;
             let owner = owner.map_err(|error| failed(&error))?;
             if owner.head.version == snapshot.head.version {
                 return match owner.head.parked.suspects.first() {

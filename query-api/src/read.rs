@@ -193,7 +193,7 @@ async fn page_of(
     let kept = Kept {
         version: snapshot.head.version,
         parked: snapshot.head.parked.streams,
-        body: body.into(),
+        body: body.into_boxed_slice().into(),
         next,
     };
     Ok(inner.keep(asker, kept))
@@ -401,7 +401,7 @@ async fn row_of(
     let kept = Kept {
         version: snapshot.head.version,
         parked: snapshot.head.parked.streams,
-        body: body.into(),
+        body: body.into_boxed_slice().into(),
         next: None,
     };
     Ok(inner.keep(asker, kept))

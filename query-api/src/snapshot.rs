@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use projector::{RowsVersion, RuntimeError, query_options};
+use quick_cache::sync::Cache;
 use sqlx::postgres::{PgPool, PgPoolOptions, PgRow};
 use sqlx::{Connection as _, Row as _};
 
@@ -18,6 +19,8 @@ use super::statement::{HeadForm, Statement};
 
 /// The most connections for rows.
 pub(super) const CONNECTIONS_MAX: u32 = 8;
+/// How many versions are kept: a few of each read model.
+const VERSIONS_KEPT: usize = 64;
 /// How long a request waits for a connection.
 const CONNECTION_WAIT: Duration = Duration::from_secs(2);
 /// A connection that was idle for longer is tried before it is used.
@@ -80,18 +83,42 @@ pub(super) fn pool(
     Ok(pool)
 }
 
+/// Versions of rows that were read lately. Most answers between two changes have the same.
+pub(super) struct Versions(Cache<Box<str>, RowsVersion>);
+
+impl Versions {
+    pub(super) fn new() -> Self {
+        Self(Cache::new(VERSIONS_KEPT))
+    }
+
+    /// The version that Postgres gave as this text.
+    fn read(&self, text: &str) -> Result<RowsVersion, sqlx::Error> {
+        if let Some(version) = self.0.get(text) {
+            return Ok(version);
+        }
+        let version = RowsVersion::read(text)?;
+        self.0.insert(text.into(), version.clone());
+        Ok(version)
+    }
+}
+
 /// What a statement reads.
-pub(super) async fn read(pool: &PgPool, statement: &Statement) -> Result<Snapshot, sqlx::Error> {
-    let snapshot = read_as(pool, statement, HeadForm::Plain).await?;
+pub(super) async fn read(
+    pool: &PgPool,
+    versions: &Versions,
+    statement: &Statement,
+) -> Result<Snapshot, sqlx::Error> {
+    let snapshot = read_as(pool, versions, statement, HeadForm::Plain).await?;
     if snapshot.head.version.parked() == 0 {
         return Ok(snapshot);
     }
     // Rows and parked streams must be of one snapshot, so both are read.
-    read_as(pool, statement, HeadForm::WithParked).await
+    read_as(pool, versions, statement, HeadForm::WithParked).await
 }
 
 async fn read_as(
     pool: &PgPool,
+    versions: &Versions,
     statement: &Statement,
     head: HeadForm,
 ) -> Result<Snapshot, sqlx::Error> {
@@ -100,7 +127,7 @@ async fn read_as(
     loop {
         let mut connection = pool.acquire().await?;
         let error = match statement.query(head).fetch_all(&mut *connection).await {
-            Ok(rows) => return of_rows(rows),
+            Ok(rows) => return of_rows(versions, rows),
             Err(error) => error,
         };
         if is_replaced(&error) && !was_replaced {
@@ -117,8 +144,11 @@ async fn read_as(
     }
 }
 
-pub(super) fn of_rows(mut rows: Vec<PgRow>) -> Result<Snapshot, sqlx::Error> {
-    let head = rows.first().map(head_of).transpose()?;
+pub(super) fn of_rows(
+    versions: &Versions,
+    mut rows: Vec<PgRow>,
+) -> Result<Snapshot, sqlx::Error> {
+    let head = rows.first().map(|row| head_of(versions, row)).transpose()?;
     let Some(head) = head.flatten() else {
         // No rows are shown yet.
         return Err(sqlx::Error::RowNotFound);
@@ -128,7 +158,7 @@ pub(super) fn of_rows(mut rows: Vec<PgRow>) -> Result<Snapshot, sqlx::Error> {
 }
 
 /// The head in a statement's first row; absent in other rows.
-pub(super) fn head_of(row: &PgRow) -> Result<Option<Head>, sqlx::Error> {
+pub(super) fn head_of(versions: &Versions, row: &PgRow) -> Result<Option<Head>, sqlx::Error> {
     let Some(text) = row.try_get::<Option<&str>, _>(0)? else {
         return Ok(None);
     };
@@ -141,7 +171,7 @@ pub(super) fn head_of(row: &PgRow) -> Result<Option<Head>, sqlx::Error> {
             .unwrap_or_default(),
     };
     Ok(Some(Head {
-        version: RowsVersion::read(text)?,
+        version: versions.read(text)?,
         count: row.try_get(1)?,
         parked,
     }))

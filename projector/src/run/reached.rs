@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use position::{LogId, Partition, Position, PositionToken};
 use sqlx::PgExecutor;
@@ -29,15 +30,28 @@ pub const ROWS_VERSION: &str = "\
         WHERE c.projection = g.projection AND c.generation = g.generation AND c.log IS NOT NULL\
     ) AS c ON true WHERE g.state = 'live' AND g.projection = ";
 
-/// The version of a read model's rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RowsVersion {
+/// The version of a read model's rows. Its copies share what they hold.
+#[derive(Clone, Debug)]
+pub struct RowsVersion(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     text: Box<str>,
     generation: i32,
     rule_version: i32,
     parked: u64,
     position: Option<PositionToken>,
+    /// The position as a client gets it.
+    token: Option<Box<str>>,
 }
+
+impl PartialEq for RowsVersion {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.text == other.0.text
+    }
+}
+
+impl Eq for RowsVersion {}
 
 impl RowsVersion {
     /// The version that [`ROWS_VERSION`] gave as this text.
@@ -52,38 +66,44 @@ impl RowsVersion {
     /// if the versions are.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.0.text
     }
 
     /// The number of the live generation.
     #[must_use]
     pub fn generation(&self) -> i32 {
-        self.generation
+        self.0.generation
     }
 
     /// The version of the projection whose rules made the rows.
     #[must_use]
     pub fn rule_version(&self) -> u32 {
-        self.rule_version.cast_unsigned()
+        self.0.rule_version.cast_unsigned()
     }
 
     /// The name of one of its tables, with its schema, as an identifier.
     #[must_use]
     pub fn table(&self, table: &str) -> String {
-        let version = self.rule_version.cast_unsigned();
-        qualified_table(&physical_name(table, version, self.generation))
+        let version = self.rule_version();
+        qualified_table(&physical_name(table, version, self.0.generation))
     }
 
     /// How many streams of all tenants are parked.
     #[must_use]
     pub fn parked(&self) -> u64 {
-        self.parked
+        self.0.parked
     }
 
     /// How far the rows have got; absent if they have taken up nothing yet.
     #[must_use]
     pub fn position(&self) -> Option<&PositionToken> {
-        self.position.as_ref()
+        self.0.position.as_ref()
+    }
+
+    /// The position as a text, which is written once for all copies.
+    #[must_use]
+    pub fn token(&self) -> Option<&str> {
+        self.0.token.as_deref()
     }
 }
 
@@ -114,13 +134,18 @@ fn parse(text: &str) -> Option<RowsVersion> {
             })
         }
     };
-    parts.next().is_none().then(|| RowsVersion {
+    if parts.next().is_some() {
+        return None;
+    }
+    let token = position.as_ref().map(|position| position.to_string().into());
+    Some(RowsVersion(Arc::new(Parts {
         text: canonical.into(),
         generation,
         rule_version: version,
         parked,
         position,
-    })
+        token,
+    })))
 }
 
 /// The version of the rows that each of these projections shows; one that shows nothing is absent.
