@@ -144,10 +144,7 @@ async fn read_as(
     }
 }
 
-pub(super) fn of_rows(
-    versions: &Versions,
-    mut rows: Vec<PgRow>,
-) -> Result<Snapshot, sqlx::Error> {
+pub(super) fn of_rows(versions: &Versions, mut rows: Vec<PgRow>) -> Result<Snapshot, sqlx::Error> {
     let head = rows.first().map(|row| head_of(versions, row)).transpose()?;
     let Some(head) = head.flatten() else {
         // No rows are shown yet.

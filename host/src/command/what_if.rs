@@ -134,9 +134,12 @@ pub(super) async fn run(
     let is_whole = matches!(end, End::Whole);
     judge.end(!matches!(end, End::Stopped)).await?;
     report.complete = is_whole;
-    if let Some(building) = building {
-        report.read_models = Some(building.finish(is_whole).await?);
-    }
+    // The verdicts are shown, whatever becomes of the read models.
+    let built = match building {
+        Some(building) => building.finish(is_whole).await.map(Some),
+        None => Ok(None),
+    };
+    let built = built.map(|built| report.read_models = built);
     match end {
         End::Whole => {}
         End::Stopped => talk!("interrupted: the report says what is known so far"),
@@ -149,6 +152,7 @@ pub(super) async fn run(
         }
     }
     report.show(settings)?;
+    built?;
     Ok(match end {
         End::Damaged => Exit::Damage,
         End::Stopped | End::Whole => report.exit(),

@@ -139,7 +139,10 @@ pub(super) async fn run(settings: &Settings, args: &WhyArgs) -> Result<Exit, Fai
         OutputFormat::Table => output::rows(settings.output, &COLUMNS, &lines(&whole.value)?)?,
     }
     say(&whole);
-    Ok(Exit::Done)
+    Ok(match whole.value.adds_up {
+        Some(false) => Exit::Failed,
+        Some(true) | None => Exit::Done,
+    })
 }
 
 /// Two pages as one. They add up if both do.

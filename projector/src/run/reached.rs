@@ -137,7 +137,9 @@ fn parse(text: &str) -> Option<RowsVersion> {
     if parts.next().is_some() {
         return None;
     }
-    let token = position.as_ref().map(|position| position.to_string().into());
+    let token = position
+        .as_ref()
+        .map(|position| position.to_string().into());
     Some(RowsVersion(Arc::new(Parts {
         text: canonical.into(),
         generation,

@@ -122,6 +122,8 @@ pub enum Portion<'a> {
 pub struct Apart {
     generation: Generation,
     schema: String,
+    /// Which command made it.
+    by: String,
     connection: PgConnection,
     /// How rows get into the tables.
     way: Way,
@@ -175,6 +177,7 @@ impl Apart {
         Ok(Self {
             generation,
             schema: new.schema.to_owned(),
+            by: new.by.to_owned(),
             connection,
             way: Way::Copy,
         })
@@ -307,7 +310,7 @@ impl Apart {
         self.begin().await?;
         let all = NewApart {
             schema: &self.schema,
-            by: "",
+            by: &self.by,
             existing: Existing::Replaced,
         };
         make_room(&mut self.connection, all).await?;
@@ -414,10 +417,15 @@ async fn make_room(tx: &mut PgConnection, new: NewApart<'_>) -> Result<(), Runti
         return Ok(());
     }
     let made = qualified_table(&format!("{}.{MADE}", new.schema));
-    let is_ours = "SELECT to_regclass($1) IS NOT NULL AND EXISTS (SELECT FROM pg_attribute \
-                   WHERE attrelid = to_regclass($1) AND attname = 'made_by')";
+    // Another role may have made a table of this name, and what it says is not to be believed.
+    let is_ours = "SELECT EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n \
+                   ON n.oid = c.relnamespace JOIN pg_attribute AS a ON a.attrelid = c.oid \
+                   WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind = 'r' \
+                       AND c.relowner = current_user::regrole \
+                       AND n.nspowner = current_user::regrole AND a.attname = 'made_by')";
     let is_ours: bool = sqlx::query_scalar(is_ours)
-        .bind(&made)
+        .bind(new.schema)
+        .bind(MADE)
         .fetch_one(&mut *tx)
         .await
         .map_err(failed())?;
@@ -444,18 +452,24 @@ async fn make_room(tx: &mut PgConnection, new: NewApart<'_>) -> Result<(), Runti
              one"
         )));
     }
-    let drops = (views
-        .iter()
-        .map(|view| format!("DROP VIEW IF EXISTS {view}")))
-    .chain(
-        tables
-            .iter()
-            .map(|table| format!("DROP TABLE IF EXISTS {table}")),
-    )
-    .chain([
-        format!("DROP TABLE {made}"),
-        format!("DROP SCHEMA {}", identifier(new.schema)),
-    ]);
+    if by != new.by {
+        return Err(refused(format!(
+            "it has {projection} as {by} made it, and is not replaced by {}; name another one",
+            new.by
+        )));
+    }
+    let schema = identifier(new.schema);
+    let drop_of = |kind: &'static str, names: Vec<String>| {
+        let schema = schema.clone();
+        let names = names.into_iter();
+        names.map(move |name| format!("DROP {kind} IF EXISTS {schema}.{}", identifier(&name)))
+    };
+    let drops = drop_of("VIEW", views)
+        .chain(drop_of("TABLE", tables))
+        .chain([
+            format!("DROP TABLE {made}"),
+            format!("DROP SCHEMA {schema}"),
+        ]);
     let drops = drops.collect::<Vec<_>>().join(";\n");
     match sqlx::raw_sql(AssertSqlSafe(drops)).execute(&mut *tx).await {
         Ok(_) => Ok(()),
@@ -487,7 +501,7 @@ async fn create(
         statements.push(sql::create_table(table, &name));
         statements.push(indexes::create_at_once(table, &name).replace(';', ""));
         statements.push(describe::describe_table(table, &name));
-        tables.push(qualified_table(&name));
+        tables.push(name_in(projection, APART, table.name));
     }
     if let Some(own) = projection.own_sql() {
         let name_of = |table: &str| qualified_table(&physical(table));
@@ -500,7 +514,7 @@ async fn create(
         statements.push(format!("CREATE VIEW {view} AS\n{select}"));
         let comments = describe::comments(&model, sql::VIEW_SCHEMA).into_iter();
         statements.extend(comments.map(|comment| comment.on_view(&schema, model.name)));
-        views.push(view);
+        views.push(model.name.to_owned());
     }
     let made = qualified_table(&format!("{}.{MADE}", new.schema));
     statements.push(format!(
@@ -532,6 +546,5 @@ async fn create(
         .execute(&mut *tx)
         .await
         .map_err(failed())?;
-    views.push(made);
-    show_schema_to_reader(tx, &schema, &views).await
+    show_schema_to_reader(tx, &schema, &views, &made).await
 }

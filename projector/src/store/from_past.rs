@@ -4,7 +4,7 @@
 //! Invariant: rows, the places up to which they count, and the streams that are set aside come from one
 //! snapshot of Postgres. Deliberately absent: what is folded behind them (`run::replay`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use event_log::bookmark::{mark_of, prove_mark};
 use event_log::log::EventLog;
@@ -27,8 +27,8 @@ use crate::store::{checkpoint, parked};
 pub(crate) struct Past {
     /// Of each partition, the commits up to here that were recorded by then.
     pub(crate) places: Places,
-    /// Streams of which the rows hold nothing behind the place where they were set aside.
-    pub(crate) parked: BTreeSet<StreamId>,
+    /// Streams of which the rows hold nothing from a position on.
+    pub(crate) parked: BTreeMap<StreamId, Position>,
 }
 
 /// Fills empty tables with the rows as of `at`.
@@ -53,7 +53,7 @@ pub(crate) async fn fill(apart: &mut Apart, at: Timestamp) -> Result<Past, Runti
     let id = live.id();
     let places = checkpoint::load(connection, &id.projection, id.number).await?;
     let partitions: Vec<Partition> = places.keys().copied().collect();
-    let parked = parked::load(connection, &id, &partitions).await?;
+    let parked = parked::load_places(connection, &id, &partitions).await?;
     sqlx::query("SELECT set_config('annals.as_of', $1, true)")
         .bind(at.to_string())
         .execute(&mut *connection)

@@ -22,17 +22,31 @@ pub(crate) async fn load(
     id: &GenerationId,
     partitions: &[Partition],
 ) -> Result<BTreeSet<StreamId>, RuntimeError> {
-    let select = "SELECT tenant, stream FROM annals.parked \
+    let parked = load_places(connection, id, partitions).await?;
+    Ok(parked.into_keys().collect())
+}
+
+/// The parked streams of a generation in some partitions, each with the position from which on nothing
+/// of it was taken up.
+pub(crate) async fn load_places(
+    connection: &mut PgConnection,
+    id: &GenerationId,
+    partitions: &[Partition],
+) -> Result<BTreeMap<StreamId, Position>, RuntimeError> {
+    let select = "SELECT tenant, stream, position FROM annals.parked \
                   WHERE projection = $1 AND generation = $2 AND partition = ANY($3)";
-    let rows: Vec<(String, String)> = sqlx::query_as(select)
+    let rows: Vec<(String, String, i64)> = sqlx::query_as(select)
         .bind(&id.projection)
         .bind(id.number)
         .bind(numbers(partitions))
         .fetch_all(connection)
         .await
         .map_err(RuntimeError::postgres("load the parked streams"))?;
-    let stream = |(tenant, stream)| StreamId { tenant, stream };
-    Ok(rows.into_iter().map(stream).collect())
+    let place = |(tenant, stream, position): (String, String, i64)| {
+        let position = Position(position.cast_unsigned());
+        (StreamId { tenant, stream }, position)
+    };
+    Ok(rows.into_iter().map(place).collect())
 }
 
 /// The commits that operators discarded for a projection, with the hashes of their records.

@@ -126,18 +126,31 @@ pub(crate) async fn show_to_reader(
     Ok(())
 }
 
-/// Lets the analysts read what stands in a schema apart from the live read models, if they have a role.
+/// Lets the analysts read views in a schema apart from the live read models, and a table that describes
+/// them, if they have a role. They get no view of a read model that was taken away from them.
 pub(crate) async fn show_schema_to_reader(
     connection: &mut PgConnection,
     schema: &str,
-    views: &[String],
+    models: &[String],
+    described: &str,
 ) -> Result<(), RuntimeError> {
     let failed = || RuntimeError::postgres("let the analysts read a schema");
     if !has_rights(connection).await.map_err(failed())? {
         return Ok(());
     }
     let usage = format!("GRANT USAGE ON SCHEMA {schema} TO {READER}");
-    let grants: Vec<String> = views.iter().map(|view| grant(view)).collect();
+    let mut grants = vec![grant(described)];
+    for model in models {
+        let may_read = "SELECT CASE WHEN to_regclass($1) IS NULL THEN true \
+                        ELSE has_table_privilege($2, $1, 'SELECT') END";
+        let may_read: bool = sqlx::query_scalar(may_read)
+            .bind(view_in(VIEW_SCHEMA, model))
+            .bind(READER)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(failed())?;
+        grants.extend(may_read.then(|| grant(&view_in(schema, model))));
+    }
     sqlx::raw_sql(AssertSqlSafe(format!("{usage};\n{}", grants.join(";\n"))))
         .execute(connection)
         .await

@@ -250,12 +250,8 @@ async fn a_rule_changed_on_purpose_names_the_commands_that_an_independent_script
 #[tokio::test]
 async fn first_refusals_stand_apart_from_what_follows_from_them() {
     let log = log_of(Kind::Sqlite, history()).await;
-    let mut call = what_if(
-        &log,
-        OTHER_RULES,
-        &["--output", "json", "--examples", "100000"],
-    );
-    let output = call.env("OTHER_RULES", "strict").output().unwrap();
+    let strict = with_variable(&log, "OTHER_RULES=strict", OTHER_RULES);
+    let output = asked(&log, &strict, &["--output", "json", "--examples", "100000"]);
     assert_exit(&output, 1);
     let named = report(&output);
     assert_finds(&named, &expected(&log, "strict"));
@@ -303,14 +299,45 @@ async fn states_that_do_not_fit_into_memory_go_to_a_file_and_change_no_verdict()
     assert_eq!(judged(&["--states-max-kb", "8"]), in_memory);
 }
 
+/// A program that has a variable in its environment. It gets none of the process that asks it.
+fn with_variable(log: &NewLog, variable: &str, program: &str) -> String {
+    let file = log.folder.path().join("with-variable");
+    let script = format!("#!/bin/sh\nexport '{variable}'\nexec '{program}' \"$@\"\n");
+    std::fs::write(&file, script).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
+    file.display().to_string()
+}
+
+#[tokio::test]
+async fn the_other_program_gets_no_secret_and_no_address() {
+    let log = log_of(Kind::Sqlite, shop_history(7, 3)).await;
+    let folder = log.folder.path();
+    let judge = folder.join("judge");
+    let script = format!(
+        "#!/bin/sh\nenv > '{}'\nexec '{SAME_RULES}' \"$@\"\n",
+        folder.join("env").display()
+    );
+    std::fs::write(&judge, script).unwrap();
+    std::fs::set_permissions(&judge, PermissionsExt::from_mode(0o755)).unwrap();
+    let mut call = what_if(&log, "judge", &[]);
+    call.current_dir(folder)
+        .env("ANNALS_CLUSTER_SECRET", "a secret of this cluster alone")
+        .env("PGPASSWORD", "hidden");
+    assert_exit(&call.output().unwrap(), 0);
+    let seen = std::fs::read_to_string(folder.join("env")).unwrap();
+    assert!(seen.contains("PATH="), "{seen}");
+    for hidden in ["ANNALS_", "secret", "PGPASSWORD", "hidden"] {
+        assert!(!seen.contains(hidden), "{hidden} in {seen}");
+    }
+}
+
 /// A program that judges badly in this way.
 fn flawed(log: &NewLog, flaw: &str, more: &[&str]) -> Command {
     let file = log.folder.path().join("judge.py");
     std::fs::copy(here("judge.py"), &file).unwrap();
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
-    let mut command = what_if(log, &file.display().to_string(), more);
-    command.env("FLAW", flaw);
-    command
+    let file = with_variable(log, &format!("FLAW={flaw}"), &file.display().to_string());
+    what_if(log, &file, more)
 }
 
 #[tokio::test]

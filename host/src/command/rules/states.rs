@@ -11,7 +11,6 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
-use tempfile::TempDir;
 
 use super::judge::Stream;
 use crate::exit::{Exit, Failure};
@@ -34,8 +33,6 @@ pub(super) struct States {
 
 struct File {
     rows: SqliteConnection,
-    // Dropped after the connection.
-    _folder: TempDir,
 }
 
 impl States {
@@ -147,10 +144,9 @@ impl File {
             .map_err(|error| failed(&error))?;
         let made = sqlx::query(TABLE).execute(&mut rows).await;
         made.map_err(|error| failed(&error))?;
-        Ok(Self {
-            rows,
-            _folder: folder,
-        })
+        // The file is open and has no name from now on: it ends with this process, however that ends.
+        drop(folder);
+        Ok(Self { rows })
     }
 
     async fn read(

@@ -4,6 +4,7 @@
 //! anything else or says nothing is named as such. It ends with this process, because its input
 //! ends. Deliberately absent: what the answers mean (`report`).
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -47,6 +48,30 @@ pub(super) struct Hearing {
     messages: Option<JoinHandle<Vec<u8>>>,
 }
 
+/// A bare name is a file of this folder, and not a command that is looked for.
+fn as_path(file: &Path) -> PathBuf {
+    match file.components().count() {
+        1 => Path::new(".").join(file),
+        _ => file.to_owned(),
+    }
+}
+
+/// Whether a variable of the environment is passed on: those by which any program runs.
+fn is_passed_on(name: &OsStr) -> bool {
+    const PASSED_ON: [&str; 9] = [
+        "PATH",
+        "HOME",
+        "TMPDIR",
+        "LANG",
+        "LC_ALL",
+        "TZ",
+        "LD_LIBRARY_PATH",
+        "RUST_BACKTRACE",
+        "SYSTEMROOT",
+    ];
+    name.to_str().is_some_and(|name| PASSED_ON.contains(&name))
+}
+
 impl Judge {
     /// Starts the program and hears who it is.
     pub(super) async fn start(
@@ -54,8 +79,12 @@ impl Judge {
         answer_timeout_ms: u64,
         with_events: bool,
     ) -> Result<Self, Failure> {
-        let mut command = Command::new(file);
+        let mut command = Command::new(as_path(file));
+        // It is given no secret, no address and no setting of this process: it needs none, and another
+        // build may not know them.
         command
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| is_passed_on(name)))
             .args(["rules", "judge"])
             .args(with_events.then_some("--events"))
             .stdin(Stdio::piped())

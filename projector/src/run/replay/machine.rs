@@ -146,11 +146,6 @@ impl Machine {
                 (Limit::Positions(token), partitions)
             }
         };
-        let set_aside = begin.past.iter().flat_map(|(_, past)| &past.parked);
-        let set_aside = set_aside.map(|stream| {
-            let reason = "it is parked in the live read model".to_owned();
-            (stream.clone(), reason)
-        });
         Self {
             takes: takes.map(|takes| (takes.category, takes.event)).collect(),
             lines: Lines::new(partitions),
@@ -160,7 +155,7 @@ impl Machine {
                 anchor: None,
             }),
             watched: begin.watched,
-            set_aside: set_aside.collect(),
+            set_aside: BTreeMap::new(),
             past: begin.past,
             discarded: begin.discarded,
             gait: Gait::On,
@@ -261,7 +256,18 @@ impl Machine {
         if is_discarded.is_some_and(|hash| **hash == record_hash(&placed.record).0) {
             return false;
         }
-        self.set_aside.is_empty() || !self.set_aside.contains_key(&StreamId::of(placed))
+        let parked = self.past.as_ref().map(|(_, past)| &past.parked);
+        if parked.is_none_or(BTreeMap::is_empty) && self.set_aside.is_empty() {
+            return true;
+        }
+        let stream = StreamId::of(placed);
+        let parked = parked.and_then(|parked| parked.get(&stream));
+        if parked.is_some_and(|from| placed.position >= *from) {
+            let reason = "it is parked in the live read model".to_owned();
+            self.set_aside.entry(stream).or_insert(reason);
+            return false;
+        }
+        !self.set_aside.contains_key(&stream)
     }
 
     /// The events of a commit that concern the projection.

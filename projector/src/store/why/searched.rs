@@ -65,7 +65,14 @@ pub(super) async fn of_index(
     for filter in filters(asking) {
         for ranges in ranges.chunks(PARTITIONS_AT_ONCE) {
             let some = filter.search(&mut *tx, ranges, WHY_COMMITS_MAX + 1).await?;
+            let mut looked_at: BTreeMap<Partition, u32> = BTreeMap::new();
             for commit in some {
+                // A search that is cut off has looked at others too, which do not match.
+                let looked_at = looked_at.entry(commit.partition).or_default();
+                *looked_at += 1;
+                if *looked_at > WHY_COMMITS_MAX {
+                    return Err(WhyError::TooMany);
+                }
                 let place = WhyPlace {
                     at: commit.recorded_at,
                     partition: commit.partition,

@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use domain::Order;
+use domain::order::{OrderApproved, OrderPlaced};
 use event_log::accepted::read_accepted;
 use event_log::commit::Commit;
 use event_log::log::{EventLog, LogError};
 use kernel::Timestamp;
 use position::{Partition, PositionToken};
 use projector::{
-    ApartState, Existing, Gait, NewReplay, Pause, PauseReason, Projection, Replay, ReplayWatch,
-    RuntimeError, Until, models_of,
+    ApartState, ColumnType, Existing, Gait, NewReplay, Pause, PauseReason, Projection, Replay,
+    ReplayWatch, Rules, RuntimeError, Table, Until, Value, key, models_of, tally,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -260,6 +262,96 @@ async fn a_replay_can_begin_with_the_rows_of_a_past_moment() {
             "{projection}"
         );
         assert!(records < all * 3 / 4, "{records} of {all} were read");
+    }
+}
+
+/// Counts orders, and cannot take up that some of them are approved.
+const HALFWAY: &[Table] = &[Table {
+    name: "halfway",
+    about: "Orders.",
+    key: &[key("currency", ColumnType::Text, "The currency.")],
+    values: &[
+        tally("placed", "How many were placed."),
+        tally("approved", "How many were approved."),
+    ],
+    ..Table::PLAIN
+}];
+
+fn halfway() -> Arc<dyn Projection> {
+    let rules = Rules::new("halfway", 1, HALFWAY)
+        .on::<Order, OrderPlaced>(|placed, _, changes| {
+            changes
+                .row(&HALFWAY[0], [Value::from(placed.currency.as_str())])
+                .put("placed", 1_i64);
+        })
+        .on::<Order, OrderApproved>(|_, at, changes| {
+            assert!(!at.stream_id().ends_with('7'), "it cannot be taken up");
+            changes
+                .row(&HALFWAY[0], [Value::from("BRL")])
+                .put("approved", 1_i64);
+        });
+    Arc::new(rules)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_from_a_past_moment_has_what_streams_gave_before_they_were_parked() {
+    let log = log_of(Kind::Sqlite, shop_history(7, 120)).await;
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    let models = vec![halfway()];
+    let done = projector::catch_up(&log.log, &url, &models, Box::new(|_| {}));
+    done.await.unwrap();
+    assert!(scalar::<i64>(&url, "SELECT count(*) FROM annals.parked").await > 3);
+    let shop = Shop {
+        log,
+        url,
+        models,
+        _postgres: postgres,
+    };
+    let told = told(&*shop.log.log).await;
+    let late = NewReplay {
+        from: Some(told[told.len() / 4].at),
+        ..new("halfway", "apart", Until::End)
+    };
+    shop.replay(late).await;
+    assert_eq!(
+        shop.rows("halfway", "apart").await,
+        shop.rows("halfway", "read").await
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_role_says_of_a_schema_is_not_believed() {
+    let shop = Shop::open(19, 10).await;
+    execute(
+        &shop.url,
+        "CREATE ROLE mallory; \
+         CREATE SCHEMA apart AUTHORIZATION mallory; SET ROLE mallory; \
+         CREATE TABLE apart.annals_made (made_by text, projection text, state text, views text[], \
+             tables text[]); \
+         INSERT INTO apart.annals_made VALUES ('annals replay', 'daily_sales', 'finished', \
+             '{daily_sales}', '{\"x; DROP TABLE annals.parked\"}'); RESET ROLE",
+    )
+    .await;
+    let refused = shop.begin(new("daily_sales", "apart", Until::End)).await;
+    let refused = refused.err().unwrap().to_string();
+    assert!(refused.contains("did not make it"), "{refused}");
+    // What an analyst may not read live, he may not read in a replay.
+    execute(
+        &shop.url,
+        "CREATE ROLE annals_reader; GRANT USAGE ON SCHEMA read TO annals_reader; \
+         GRANT SELECT ON read.seller_sales TO annals_reader",
+    )
+    .await;
+    for (model, may_read) in [("daily_sales", false), ("seller_sales", true)] {
+        shop.replay(new(model, "replayed", Until::End)).await;
+        let select =
+            format!("SELECT has_table_privilege('annals_reader', 'replayed.{model}', 'SELECT')");
+        assert_eq!(
+            scalar::<bool>(&shop.url, &select).await,
+            may_read,
+            "{model}"
+        );
     }
 }
 
