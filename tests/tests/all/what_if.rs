@@ -381,8 +381,8 @@ async fn a_program_that_does_not_judge_is_named_with_what_is_wrong() {
     }
     for (rules, code, said) in [
         ("./no-such-program", 2, "could not start ./no-such-program"),
-        ("true", 1, "true ended before it said what it is"),
-        ("cat", 1, "built on Annals"),
+        ("/bin/true", 1, "true ended before it said what it is"),
+        ("/bin/cat", 1, "built on Annals"),
     ] {
         let output = asked(&log, rules, &[]);
         assert_exit(&output, code);

@@ -64,7 +64,7 @@ struct Shop {
     log: NewLog,
     url: String,
     models: Vec<Arc<dyn Projection>>,
-    _postgres: Postgres,
+    postgres: Postgres,
 }
 
 impl Shop {
@@ -79,7 +79,7 @@ impl Shop {
             log,
             url,
             models,
-            _postgres: postgres,
+            postgres,
         }
     }
 
@@ -306,7 +306,7 @@ async fn a_replay_from_a_past_moment_has_what_streams_gave_before_they_were_park
         log,
         url,
         models,
-        _postgres: postgres,
+        postgres,
     };
     let told = told(&*shop.log.log).await;
     let late = NewReplay {
@@ -323,8 +323,10 @@ async fn a_replay_from_a_past_moment_has_what_streams_gave_before_they_were_park
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_role_says_of_a_schema_is_not_believed() {
     let shop = Shop::open(19, 10).await;
+    let database = shop.url.rsplit('/').next().unwrap();
+    let admin = shop.postgres.admin_url(database);
     execute(
-        &shop.url,
+        &admin,
         "CREATE ROLE mallory; \
          CREATE SCHEMA apart AUTHORIZATION mallory; SET ROLE mallory; \
          CREATE TABLE apart.annals_made (made_by text, projection text, state text, views text[], \
@@ -338,9 +340,10 @@ async fn what_another_role_says_of_a_schema_is_not_believed() {
     assert!(refused.contains("did not make it"), "{refused}");
     // What an analyst may not read live, he may not read in a replay.
     execute(
-        &shop.url,
-        "CREATE ROLE annals_reader; GRANT USAGE ON SCHEMA read TO annals_reader; \
-         GRANT SELECT ON read.seller_sales TO annals_reader",
+        &admin,
+        "GRANT USAGE ON SCHEMA read TO annals_reader; \
+         GRANT SELECT ON read.seller_sales TO annals_reader; \
+         REVOKE SELECT ON read.daily_sales FROM annals_reader",
     )
     .await;
     for (model, may_read) in [("daily_sales", false), ("seller_sales", true)] {
