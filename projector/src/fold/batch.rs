@@ -152,7 +152,7 @@ pub(crate) fn fold(
                     None => {
                         let generation = &generations[fold.index];
                         if let Some(own) = &mut fold.own {
-                            if is_for(generation, placed) {
+                            if takes_up(generation, placed) {
                                 own.push((of_batch, of_commit));
                             }
                             continue;
@@ -176,7 +176,7 @@ pub(crate) fn fold(
 }
 
 /// Whether a projection with SQL of its own takes a commit up.
-fn is_for(generation: &Generation, placed: &Placed) -> bool {
+pub(crate) fn takes_up(generation: &Generation, placed: &Placed) -> bool {
     let own = generation.projection.own_sql();
     own.is_some_and(|own| own.takes_up(&SqlCommit::new(placed)))
 }

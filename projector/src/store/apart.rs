@@ -20,6 +20,7 @@ use crate::declare::own_sql::{SqlCommit, with_names};
 use crate::declare::projection::Projection;
 use crate::declare::table::Table;
 use crate::error::RuntimeError;
+use crate::fold::batch::takes_up;
 use crate::fold::changes::Changes;
 use crate::run::projector::connect_options;
 use crate::store::generation::{Generation, name_in};
@@ -345,7 +346,8 @@ pub(crate) enum Put {
     Failed(RuntimeError),
 }
 
-/// Applies commits by a projection's own SQL: each run of commits of one partition at once.
+/// Applies the commits that a projection's own SQL takes up: each run of commits of one partition at
+/// once.
 async fn apply(
     connection: &mut PgConnection,
     generation: &Generation,
@@ -354,8 +356,10 @@ async fn apply(
     let Some(own) = generation.projection.own_sql() else {
         return Ok(());
     };
+    let commits = commits.iter().filter(|placed| takes_up(generation, placed));
+    let commits: Vec<&Placed> = commits.collect();
     for run in commits.chunk_by(|one, next| one.partition == next.partition) {
-        let run: Vec<SqlCommit<'_>> = run.iter().map(SqlCommit::new).collect();
+        let run: Vec<SqlCommit<'_>> = run.iter().map(|placed| SqlCommit::new(placed)).collect();
         own_sql::apply(connection, generation, own, 0, &run).await?;
     }
     Ok(())

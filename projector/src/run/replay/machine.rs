@@ -19,7 +19,6 @@ use super::condition::Watched;
 use super::lines::{Head, Lines};
 use super::{Gait, PauseReason, Until};
 use crate::declare::entry::{Entry, ProjectError};
-use crate::declare::own_sql::SqlCommit;
 use crate::declare::projection::OnError;
 use crate::error::StoppedProjection;
 use crate::fold::batch::{self, Cause, Failure};
@@ -61,12 +60,10 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// The commits that a projection with SQL of its own takes up; absent if it has none.
+    /// The commits, for a projection with SQL of its own; absent if it has none.
     pub(super) fn own(&mut self, generation: &Generation) -> Option<Vec<Placed>> {
-        let own = generation.projection.own_sql()?;
-        let commits = std::mem::take(&mut self.commits);
-        let takes = |placed: &Placed| own.takes_up(&SqlCommit::new(placed));
-        Some(commits.into_iter().filter(takes).collect())
+        let has_own = generation.projection.own_sql().is_some();
+        has_own.then(|| std::mem::take(&mut self.commits))
     }
 }
 
