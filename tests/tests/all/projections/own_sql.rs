@@ -3,18 +3,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use engine::command::Request;
+use event_log::subscription::Subscription;
+use position::Partition;
 use projector::{
-    Actor, Changes, ColumnType, Entry, Operator, ProjectError, Projection, Projector, Purpose,
-    RuntimeError, SqlColumn, SqlCommit, SqlError, SqlProjection, SqlTransaction, Table, View, key,
-    set, tally, with_sql,
+    Actor, ApartState, Changes, ColumnType, Entry, Existing, Operator, ProjectError, Projection,
+    Projector, Purpose, RuntimeError, SqlColumn, SqlCommit, SqlError, SqlProjection,
+    SqlTransaction, Supposed, Table, Takes, View, key, set, tally, with_sql,
 };
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
 use tests::harness::stack::{NOW, places};
 
-use super::{database, execute, level, scalar, shop_history, submit_all, until};
+use super::{database, execute, level, log_of, scalar, shop_history, submit_all, until};
 use crate::write_side::start;
 
 const ACTOR: Actor<'_> = Actor {
@@ -123,6 +126,92 @@ impl SqlProjection for BySql {
         }
         Ok(())
     }
+}
+
+/// Takes up that orders were placed, and could not bear any other commit.
+struct OfOrders;
+
+const OF_ORDERS: &[Table] = &[Table {
+    name: "of_orders",
+    about: "Commits of orders.",
+    key: STREAM,
+    values: &[set("commits", ColumnType::Bigint, "How many.")],
+    ..Table::PLAIN
+}];
+
+impl SqlProjection for OfOrders {
+    fn name(&self) -> &'static str {
+        "of_orders"
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn tables(&self) -> &'static [Table] {
+        OF_ORDERS
+    }
+
+    fn takes(&self) -> Vec<Takes> {
+        vec![Takes {
+            category: "order",
+            event: "OrderPlaced",
+        }]
+    }
+
+    async fn apply(
+        &self,
+        commits: &[SqlCommit<'_>],
+        transaction: &mut SqlTransaction<'_>,
+    ) -> Result<(), SqlError> {
+        let sql = "INSERT INTO {of_orders} AS r (tenant, stream, commits) VALUES ($1, $2, 1) \
+                   ON CONFLICT (tenant, stream) DO UPDATE SET commits = r.commits + 1";
+        for commit in commits {
+            let stream = commit.commit().stream.as_str();
+            assert!(stream.starts_with("order-"), "{stream}");
+            sqlx::query(transaction.statement(sql))
+                .bind(commit.tenant())
+                .bind(stream)
+                .execute(transaction.connection())
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn commits_that_its_sql_does_not_take_up_are_kept_from_it_in_every_schema() {
+    let log = log_of(Kind::Sqlite, history(3, 30)).await;
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    let projection: Arc<dyn Projection> = Arc::new(with_sql(OfOrders));
+    let models = [Arc::clone(&projection)];
+    let done = projector::catch_up(&log.log, &url, &models, Box::new(|_| {}));
+    done.await.unwrap();
+    let supposed = Supposed::make(
+        &*log.log,
+        &url,
+        &projection,
+        ("supposed", Existing::Refused),
+    );
+    let mut supposed = supposed.await.unwrap();
+    let partitions = (0..log.log.partition_count()).map(|number| (Partition(number), None));
+    let mut commits = Subscription::new(Arc::clone(&log.log), partitions.collect());
+    loop {
+        let batches = commits.next(Duration::from_millis(500)).await.unwrap();
+        if batches.is_empty() {
+            break;
+        }
+        for placed in batches.iter().flat_map(|batch| &batch.commits) {
+            supposed.take(placed, placed).await.unwrap();
+        }
+    }
+    assert!(supposed.finish(ApartState::Finished).await.unwrap().equal);
+    let rows = |schema: &str| {
+        format!("SELECT string_agg(r::text, ' ' ORDER BY r::text) FROM {schema}.of_orders AS r")
+    };
+    let live: String = scalar(&url, &rows("read")).await;
+    assert_eq!(scalar::<String>(&url, &rows("supposed")).await, live);
 }
 
 /// How many rows differ between the two.
