@@ -17,6 +17,7 @@ use serde::Serialize;
 use super::cache::Kept;
 use super::format::Format;
 use super::levels::{Behind, Level, Reached, is_reached, position_of};
+use super::lookups::Lookup;
 use super::parameters::Wait;
 use super::parked::PARKED;
 use super::shown::ShownModel;
@@ -32,6 +33,14 @@ pub(super) struct Asker<'r> {
     /// All that makes two requests ask the same: model, tenant, filters and so on.
     pub(super) asked: String,
     pub(super) format: Format,
+}
+
+/// The rows that a request wants.
+pub(super) enum Wanted {
+    /// Those of a statement.
+    Page(Statement),
+    /// One, by its key.
+    Row(Lookup),
 }
 
 /// What is known before rows are read.
@@ -159,11 +168,11 @@ impl Inner {
         Ok(position_of(level.as_ref()).cloned())
     }
 
-    /// The rows of a statement, at the position that the request waited for.
+    /// The rows that are wanted, at the position that the request waited for.
     pub(super) async fn snapshot(
         &self,
         shown: &ShownModel,
-        statement: &Statement,
+        wanted: &Wanted,
         wait: &Wait,
     ) -> Result<Snapshot, Problem> {
         let _turn = match &wait.min_position {
@@ -175,7 +184,11 @@ impl Inner {
             ),
             None => None,
         };
-        let snapshot = super::snapshot::read(&self.pool, &self.versions, statement).await;
+        let (pool, versions) = (&self.pool, &self.versions);
+        let snapshot = match wanted {
+            Wanted::Page(statement) => super::snapshot::read(pool, versions, statement).await,
+            Wanted::Row(lookup) => shown.lookups.read(shown, pool, versions, lookup).await,
+        };
         let snapshot = snapshot.map_err(|error| failed(&error))?;
         self.require_reached(shown, wait, &snapshot.head.version)?;
         Ok(snapshot)

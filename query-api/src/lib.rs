@@ -23,6 +23,7 @@ mod feed;
 mod format;
 mod freshness;
 mod levels;
+mod lookups;
 mod offered;
 mod openapi;
 mod parameters;

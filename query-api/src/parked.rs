@@ -13,6 +13,7 @@ use kernel::TenantId;
 use projector::{KeyIs, RowsOf, Value};
 use serde::Deserialize;
 
+use super::answer::Wanted;
 use super::asked::{Asked, Condition};
 use super::offered::Operator;
 use super::parameters::Wait;
@@ -158,7 +159,7 @@ fn refusal(shown: &ShownModel, tenant: &str, suspect: &Suspect) -> Problem {
 }
 
 impl Inner {
-    /// The rows of a statement, as [`Inner::snapshot`], unless they belong to a stream that is
+    /// The rows that are wanted, as [`Inner::snapshot`], unless they belong to a stream that is
     /// parked. `key` has the values that are demanded of the first columns of the key.
     ///
     /// # Errors
@@ -167,12 +168,12 @@ impl Inner {
         &self,
         shown: &ShownModel,
         tenant: &str,
-        statement: &Statement,
+        wanted: &Wanted,
         key: &[Value],
         wait: &Wait,
     ) -> Result<Snapshot, Problem> {
         for _ in 0..TRIES_MAX {
-            let snapshot = self.snapshot(shown, statement, wait).await?;
+            let snapshot = self.snapshot(shown, wanted, wait).await?;
             require_current(shown, tenant, key, &snapshot.head.parked)?;
             if !is_owner_unknown(shown, key, &snapshot) {
                 return Ok(snapshot);

@@ -13,12 +13,13 @@ use projector::{KeyIs, Model, Null, RowsVersion, Value};
 use serde::Serialize;
 use sqlx::postgres::PgRow;
 
-use super::answer::{Asker, Known};
+use super::answer::{Asker, Known, Wanted};
 use super::as_of::PastPage;
 use super::asked::{Asked, Count};
 use super::cache::Kept;
 use super::cursor::Cursor;
 use super::format::{Format, write_header, write_line};
+use super::lookups::Lookup;
 use super::offered::Offered;
 use super::parameters::{LIMIT_DEFAULT, LIMIT_MAX, OneParameters, Wait};
 use super::parked::{PARKED, key_asked, require_current};
@@ -185,7 +186,8 @@ async fn page_of(
         require_current(shown, tenant.as_str(), &key, &head.parked)?;
         return Ok(asker.answer(&head.version, head.parked.streams, export.body, None));
     };
-    let snapshot = inner.current(shown, tenant.as_str(), &statement, &key, &wait);
+    let wanted = Wanted::Page(statement);
+    let snapshot = inner.current(shown, tenant.as_str(), &wanted, &key, &wait);
     let snapshot = snapshot.await?;
     require_generation(&snapshot.head.version)?;
     let (body, next) = body_of(shown, &asked, &snapshot, limit as usize, format)?;
@@ -390,8 +392,11 @@ async fn row_of(
     if let Known::Answered(response) = inner.known(&asker).await? {
         return Ok(response);
     }
-    let statement = Statement::one(shown, tenant.as_str(), key.clone());
-    let snapshot = inner.current(shown, tenant.as_str(), &statement, &key, &wait);
+    let wanted = Wanted::Row(Lookup {
+        tenant: tenant.as_str().to_owned(),
+        key: key.clone(),
+    });
+    let snapshot = inner.current(shown, tenant.as_str(), &wanted, &key, &wait);
     let snapshot = snapshot.await?;
     let row = snapshot.rows.first();
     let row = row.ok_or_else(|| no_row(shown, &wait, snapshot.head.parked.streams))?;

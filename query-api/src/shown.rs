@@ -11,6 +11,7 @@ use sqlx::postgres::PgRow;
 
 use super::asked::Asked;
 use super::cursor;
+use super::lookups::Lookups;
 use super::offered::{Direction, Offered};
 use super::statement::Parts;
 use super::values::{Cell, value_of};
@@ -24,6 +25,8 @@ pub(super) struct ShownModel {
     /// The most characters that a cursor of it can have.
     pub(super) cursor_length_max: usize,
     pub(super) parts: Parts,
+    /// Requests for rows by key that are read together.
+    pub(super) lookups: Lookups,
     /// How much of its past is kept.
     pub(super) history: History,
     /// What stands for the form in which this program shows it.
@@ -55,6 +58,7 @@ impl ShownModel {
             key: model.key.iter().filter_map(|key| place(key.name)).collect(),
             cursor_length_max: 0,
             parts: Parts::of(&model),
+            lookups: Lookups::new(),
             history,
             made_by: made_by(&model),
             model,

@@ -43,6 +43,7 @@ pub(super) struct Snapshot {
 }
 
 /// What a statement read beside rows.
+#[derive(Clone)]
 pub(super) struct Head {
     /// The version of the rows.
     pub(super) version: RowsVersion,
@@ -116,7 +117,8 @@ pub(super) async fn read(
     read_as(pool, versions, statement, HeadForm::WithParked).await
 }
 
-async fn read_as(
+/// What a statement reads, with a head of this form.
+pub(super) async fn read_as(
     pool: &PgPool,
     versions: &Versions,
     statement: &Statement,

@@ -14,6 +14,7 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 
 use super::asked::{Asked, Condition, Count, Filter};
+use super::lookups::Lookup;
 use super::offered::{Direction, Operator};
 use super::parked::{NamedStream, key_asked};
 use super::shown::ShownModel;
@@ -47,23 +48,28 @@ pub(super) struct Statement {
 #[derive(Clone, Debug)]
 pub(super) struct Sql {
     plain: SqlStr,
-    /// Where the columns [`NO_PARKED`] begin, and what is read in their place.
-    parked_at: usize,
-    parked: Box<str>,
+    /// Where the columns [`NO_PARKED`] begin, and what is read in their place; absent if the head
+    /// never tells which streams are parked.
+    parked: Option<(usize, Box<str>)>,
 }
 
 impl Sql {
     fn of(&self, head: HeadForm) -> SqlStr {
-        match head {
-            HeadForm::Plain => self.plain.clone(),
-            HeadForm::WithParked => {
-                let (before, rest) = self.plain.as_str().split_at(self.parked_at);
-                let sql = format!("{before}{}{}", self.parked, &rest[NO_PARKED.len()..]);
+        match (head, &self.parked) {
+            (HeadForm::Plain, _) | (HeadForm::WithParked, None) => self.plain.clone(),
+            (HeadForm::WithParked, Some((at, parked))) => {
+                let (before, rest) = self.plain.as_str().split_at(*at);
+                let sql = format!("{before}{parked}{}", &rest[NO_PARKED.len()..]);
                 AssertSqlSafe(sql).into_sql_str()
             }
         }
     }
 }
+
+/// How many lengths the statement for some rows has.
+const SOME_LENGTHS: usize = 5;
+/// The most rows that one statement finds by their keys.
+pub(super) const SOME_MAX: usize = 1 << SOME_LENGTHS;
 
 /// The columns of the head that tell which streams are parked, if nothing is to be told.
 const NO_PARKED: &str = "0::bigint, NULL::text";
@@ -81,6 +87,8 @@ pub(super) struct Parts {
     view_as_of: String,
     /// The statement for one row, once it was needed.
     one: OnceLock<Sql>,
+    /// The statements for 2, 4, 8 and so on rows, once they were needed.
+    some: [OnceLock<Sql>; SOME_LENGTHS],
 }
 
 impl Parts {
@@ -102,6 +110,7 @@ impl Parts {
             view: format!("read.{}", quoted(model.name)),
             view_as_of: format!("read_as_of.{}", quoted(model.name)),
             one: OnceLock::new(),
+            some: Default::default(),
         }
     }
 }
@@ -133,14 +142,39 @@ impl Statement {
     }
 
     /// The row with a key.
-    pub(super) fn one(shown: &ShownModel, tenant: &str, key: Vec<Value>) -> Self {
+    pub(super) fn one(shown: &ShownModel, Lookup { tenant, key }: &Lookup) -> Self {
         let mut writer = Writer::new(shown, tenant);
-        let suspects = writer.suspects(&key);
-        let key: Vec<String> = key.into_iter().map(|value| writer.value(value)).collect();
+        let suspects = writer.suspects(key);
+        let key: Vec<String> = key.iter().map(|v| writer.value(v.clone())).collect();
         let sql = shown.parts.one.get_or_init(|| {
             let rows = writer.rows(&writer.key_conditions(&key), &[], "");
             writer.sql(None, suspects, &rows)
         });
+        Self {
+            sql: sql.clone(),
+            values: writer.values,
+        }
+    }
+
+    /// The rows with some keys, at least 2 and at most [`SOME_MAX`] of them. Its head never tells which
+    /// streams are parked. In the place of the head's count, each row has the place of its key.
+    ///
+    /// Each row is found by a subquery with a limit, so that Postgres must plan it as the statement for
+    /// one row: a plan that was made for an empty table never reads a whole one.
+    pub(super) fn some(shown: &ShownModel, keys: &[Lookup]) -> Self {
+        let mut writer = Writer::new(shown, "");
+        writer.values.pop();
+        // Statements of few lengths, so that each is prepared soon.
+        let length = keys.len().next_power_of_two().clamp(2, SOME_MAX);
+        let padded = keys.iter().chain(keys.last().into_iter().cycle());
+        let mut places = Vec::with_capacity(length);
+        for Lookup { tenant, key } in padded.take(length) {
+            let tenant = writer.value(Value::from(tenant.as_str()));
+            let key: Vec<String> = key.iter().map(|v| writer.value(v.clone())).collect();
+            places.push((tenant, key));
+        }
+        let which = length.ilog2() as usize - 1;
+        let sql = shown.parts.some[which].get_or_init(|| writer.some_sql(&places));
         Self {
             sql: sql.clone(),
             values: writer.values,
@@ -376,10 +410,49 @@ impl<'m> Writer<'m> {
              UNION ALL SELECT NULL, NULL, NULL, NULL, {columns} FROM ({rows}) AS p"
         )
         .unwrap_or_default();
+        let parked = format!("(SELECT count(*) {PARKED}), {suspects}");
         Sql {
             plain: AssertSqlSafe(sql).into_sql_str(),
-            parked_at,
-            parked: format!("(SELECT count(*) {PARKED}), {suspects}").into(),
+            parked: Some((parked_at, parked.into())),
+        }
+    }
+
+    /// The statement for rows whose tenants and keys have these placeholders.
+    fn some_sql(&self, places: &[(String, Vec<String>)]) -> Sql {
+        let Parts {
+            names,
+            columns,
+            nothing,
+            ..
+        } = &self.shown.parts;
+        let (view, key) = (self.view, &self.shown.model.key);
+        let row = |(number, (tenant, values)): (usize, &(String, Vec<String>))| {
+            let mut row = format!("({number}::bigint, {tenant}::text");
+            for (column, value) in key.iter().zip(values) {
+                let sql_type = column.column_type.sql();
+                write!(row, ", {value}::{sql_type}").unwrap_or_default();
+            }
+            row + ")"
+        };
+        let rows: Vec<String> = places.iter().enumerate().map(row).collect();
+        let mut names_of_keys = "number, tenant".to_owned();
+        let mut conditions = "v.tenant = k.tenant".to_owned();
+        for (place, column) in key.iter().enumerate() {
+            let name = quoted(column.name);
+            write!(names_of_keys, ", key_{place}").unwrap_or_default();
+            write!(conditions, " AND v.{name} = k.key_{place}").unwrap_or_default();
+        }
+        let rows = rows.join(", ");
+        let sql = format!(
+            "/* {view} */ SELECT v.rows_version, NULL::bigint, {NO_PARKED}, {nothing} \
+             FROM ({ROWS_VERSION}$1) AS v \
+             UNION ALL SELECT NULL, k.number, NULL, NULL, {columns} \
+             FROM (VALUES {rows}) AS k ({names_of_keys}) CROSS JOIN LATERAL \
+             (SELECT {names} FROM {view} AS v WHERE {conditions} LIMIT 1) AS p"
+        );
+        Sql {
+            plain: AssertSqlSafe(sql).into_sql_str(),
+            parked: None,
         }
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod life;
 mod parked;
 mod past;
 mod story;
+mod together;
 mod types;
 mod versions;
 mod waiting;
