@@ -32,6 +32,13 @@ impl Unit {
             Self::BytesAnEvent => format!("{value:.0} B"),
         }
     }
+
+    /// How much one value is above another, with its sign and its unit.
+    #[must_use]
+    pub fn show_difference(self, value: f64) -> String {
+        let sign = if value < 0.0 { '-' } else { '+' };
+        format!("{sign}{}", self.show(value.abs()))
+    }
 }
 
 /// The goal of a measurement.

@@ -64,8 +64,9 @@ impl Connection {
 
     async fn ask(&mut self, request: Request<Full<Bytes>>) {
         self.0.ready().await.expect("an open connection");
+        let uri = request.uri().clone();
         let response = self.0.send_request(request).await.expect("an answer");
-        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.status(), StatusCode::OK, "{uri}");
         response
             .into_body()
             .collect()

@@ -167,7 +167,7 @@ fn middle_of(figure: &Figure, side: Option<Spread>) -> String {
 
 fn middle(figure: &Figure, median: f64) -> String {
     match figure.subject.goal {
-        Goal::AboveAtMost(_) => format!("{median:+.2} ms"),
+        Goal::AboveAtMost(_) => figure.subject.unit.show_difference(median),
         Goal::AtMost(_) => figure.subject.unit.show(median),
         Goal::ShareAtMost(_) => format!("{median:.4} ×"),
         Goal::ShareAtLeast(_) | Goal::Shown => format!("{median:.2} ×"),
@@ -192,7 +192,9 @@ fn goal(figure: &Figure) -> String {
     match figure.subject.goal {
         Goal::ShareAtLeast(least) => format!("≥ {least:.2} ×"),
         Goal::ShareAtMost(most) => format!("≤ {most:.2} ×"),
-        Goal::AboveAtMost(most) => format!("≤ {most:+.2} ms"),
+        Goal::AboveAtMost(most) => {
+            format!("≤ {}", figure.subject.unit.show_difference(most))
+        }
         Goal::AtMost(most) => format!("≤ {}", figure.subject.unit.show(most)),
         Goal::Shown => String::new(),
     }

@@ -184,12 +184,20 @@ const PAGE: usize = 100;
 enum Question {
     /// A row by its key.
     Row,
-    /// The first rows whose keys have a beginning, in the order of their keys.
+    /// The first rows whose keys have a beginning, which most keys share, in the order of their keys.
     Page,
 }
 
 impl Question {
     const ALL: [Self; 2] = [Self::Row, Self::Page];
+
+    /// What has a moment to ask for: a version of a row, which exists from then on, or a commit.
+    fn moments(self, model: &str) -> (String, &'static str) {
+        match self {
+            Self::Row => (format!("read_history.{model}"), "version_from"),
+            Self::Page => ("read.stream_commits".to_owned(), "recorded_at"),
+        }
+    }
 
     /// The read models, with what stands in a path: a row's key, or the beginning of keys.
     fn models(self) -> &'static [(&'static str, &'static str)] {
@@ -247,21 +255,29 @@ impl Asked {
         let models = question.models();
         let each = self.size.of(1_000, 4_000) / models.len();
         let mut connection = connect(url).await;
-        let mut some = async |column: &str, of: &str| -> Vec<String> {
+        let mut some = async |columns: &str, of: &str| -> Vec<(String, String)> {
             let sql = format!(
-                "SELECT {column} FROM (SELECT * FROM {of} ORDER BY random() LIMIT {each}) AS picked"
+                "SELECT {columns} FROM (SELECT * FROM {of} ORDER BY random() LIMIT {each}) AS picked"
             );
-            let found = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut connection);
-            found.await.expect("keys")
+            let found = sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&mut connection);
+            found.await.expect("keys and moments")
         };
         let mut lines = Vec::new();
         for (model, key) in models {
-            // A read model with few rows gives each of them several times.
-            let keys = some(key, &format!("read.{model}")).await;
-            let moment =
-                "to_char(recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
-            let moments = some(moment, "read.stream_commits").await;
-            let pairs = keys.iter().cycle().zip(&moments);
+            let (of, moment) = question.moments(model);
+            let moment = format!(
+                "to_char({moment} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
+            );
+            let pairs = match question {
+                Question::Row => some(&format!("{key}, {moment}"), &of).await,
+                Question::Page => {
+                    let keys = some(&format!("{key}, ''"), &format!("read.{model}")).await;
+                    let moments = some(&format!("'', {moment}"), &of).await;
+                    let pairs = keys.into_iter().zip(moments);
+                    pairs.map(|((key, _), (_, moment))| (key, moment)).collect()
+                }
+            };
+            let pairs = pairs.iter();
             lines.extend(pairs.map(|(key, moment)| question.path(model, key, moment)));
         }
         lines.shuffle(&mut rand::rng());
