@@ -48,8 +48,13 @@ pub(crate) fn create_view(
 ) -> String {
     let select = match schema {
         AS_OF_SCHEMA => {
-            let source =
-                |name: &str| table_as_of(table_of(name), &physical_of(name), Moment::Session);
+            let source = |name: &str| {
+                let scan = match name == model.name {
+                    true => Scan::OfMany,
+                    false => Scan::OfNamed,
+                };
+                table_as_of(table_of(name), &physical_of(name), Moment::Session, scan)
+            };
             select_of(model, "", &|name| format!("({})", source(name)))
         }
         HISTORY_SCHEMA => history(model, table_of, physical_of),
@@ -61,11 +66,20 @@ pub(crate) fn create_view(
 
 /// A table as of the moment in the session's setting, as a query.
 pub(crate) fn table_as_of_setting(table: &Table, physical_table: &str) -> String {
-    table_as_of(table, physical_table, Moment::Session)
+    table_as_of(table, physical_table, Moment::Session, Scan::OfMany)
+}
+
+/// How the rows of a table are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scan {
+    /// One after the other: many may have to be passed over, because they had not begun.
+    OfMany,
+    /// By their keys, which others name.
+    OfNamed,
 }
 
 /// A table as of a moment, as a query.
-fn table_as_of(table: &Table, physical_table: &str, moment: Moment) -> String {
+fn table_as_of(table: &Table, physical_table: &str, moment: Moment, scan: Scan) -> String {
     let versions = qualified_table(&versions_of(physical_table));
     let keys = key_columns(table);
     let [partition, at, position, first] = [PARTITION, AT, POSITION, FIRST].map(identifier);
@@ -80,10 +94,10 @@ fn table_as_of(table: &Table, physical_table: &str, moment: Moment) -> String {
         same("v", "f"),
         moment.holds("v", &format!("f.{partition}")),
     );
-    let begun = format!(
-        "f.{first} AND {}",
-        moment.holds("f", &format!("f.{partition}"))
-    );
+    let begun = |version: &str| {
+        let holds = moment.holds(version, &format!("{version}.{partition}"));
+        format!("{version}.{first} AND {holds}")
+    };
     let of_row = |row: &str| {
         let names = keys
             .iter()
@@ -100,8 +114,9 @@ fn table_as_of(table: &Table, physical_table: &str, moment: Moment) -> String {
         let values = list(values.map(|(name, _)| format!("v.{name}")).collect());
         return format!(
             "SELECT {}, v.{owner}{values} FROM {versions} AS f CROSS JOIN LATERAL ({last}) AS v \
-             WHERE {begun} AND NOT v.{}",
+             WHERE {} AND NOT v.{}",
             of_row("f"),
+            begun("f"),
             identifier(GONE),
         );
     }
@@ -113,14 +128,24 @@ fn table_as_of(table: &Table, physical_table: &str, moment: Moment) -> String {
     );
     let values = table.values.iter().flat_map(stored);
     let values = list(values.map(|(name, _)| format!("w.{name}")).collect());
+    // An index alone tells which rows had begun: the others are not merged.
+    let has_begun = match scan {
+        Scan::OfMany => format!(
+            " AND EXISTS (SELECT FROM {versions} AS b WHERE {} AND {})",
+            same("b", "k"),
+            begun("b")
+        ),
+        Scan::OfNamed => String::new(),
+    };
     format!(
         "SELECT {}{values} FROM {} AS k CROSS JOIN LATERAL (\
              SELECT count(*) AS version_count{merged} FROM {versions} AS f \
-             CROSS JOIN LATERAL ({last}) AS v WHERE {} AND {begun}\
-         ) AS w WHERE w.version_count > 0",
+             CROSS JOIN LATERAL ({last}) AS v WHERE {} AND {}\
+         ) AS w WHERE w.version_count > 0{has_begun}",
         of_row("k"),
         qualified_table(physical_table),
         same("f", "k"),
+        begun("f"),
     )
 }
 
@@ -223,7 +248,10 @@ fn history(
         next(&partition),
         next(&position),
     );
-    let source = |name: &str| table_as_of(table_of(name), &physical_of(name), Moment::OfVersion);
+    let source = |name: &str| {
+        let (table, physical) = (table_of(name), physical_of(name));
+        table_as_of(table, &physical, Moment::OfVersion, Scan::OfNamed)
+    };
     let same = keys.iter().map(|key| identifier(&key.name));
     let same = same.map(|name| format!("q.{name} = m.{name}"));
     let same = same.collect::<Vec<_>>().join(" AND ");

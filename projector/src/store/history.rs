@@ -83,8 +83,9 @@ pub(crate) fn create_versions(table: &Table, physical_table: &str) -> String {
     let lines = lines.join(",\n    ");
     let qualified = qualified_table(&name);
     let first = identifier(FIRST);
+    // It alone tells which rows had begun by a moment.
     let index = indexes::create_named(&format!(
-        "{qualified} ({names}, {partition}, {at}) WHERE {first}"
+        "{qualified} ({names}, {partition}, {at}, {position}) WHERE {first}"
     ));
     let described = describe::describe_versions(table, &name);
     format!("CREATE TABLE {qualified} (\n    {lines}\n);\n{index};\n{described}")
