@@ -69,7 +69,7 @@ pub use run::why::{ContributedCell, Contribution, Why, WhyAsked, WhyDifference, 
 pub use rust_decimal::Decimal;
 /// For SQL of a projection's own.
 pub use sqlx;
-pub use store::apart::{Apart, ApartState, Existing, NewApart, Portion, Standing};
+pub use store::apart::{ApartState, Existing};
 pub use store::checkpoint::read as read_checkpoint;
 pub use store::compare::{Comparison, Difference, TableComparison};
 pub use store::control::{Actor, Operator, ParkedStream, ParkedWish, Process};

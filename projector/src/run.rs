@@ -3,6 +3,7 @@
 //! Deliberately absent: SQL on rows (`store`).
 
 pub(crate) mod conduct;
+pub(crate) mod filling;
 pub(crate) mod indexing;
 pub(crate) mod lane;
 pub(crate) mod measure;
@@ -23,6 +24,7 @@ pub(crate) mod supervisor;
 pub(crate) mod supposed;
 pub(crate) mod troubles;
 pub(crate) mod upgrade;
+pub(crate) mod uptake;
 pub(crate) mod verifying;
 pub(crate) mod versions;
 pub(crate) mod waiting;

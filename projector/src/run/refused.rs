@@ -1,7 +1,7 @@
 //! Finds the commits whose rows Postgres refuses.
 //!
 //! Streams are tried apart, half of them at a time, and then the beginnings of a refused stream, in
-//! transactions that are rolled back. Deliberately absent: what follows from it (`lane`).
+//! transactions that are rolled back. Deliberately absent: what follows from it (`lane`, `filling`).
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,8 @@ pub(crate) struct Refused<'a> {
     pub(crate) is_owned: bool,
 }
 
-/// For each stream whose rows Postgres refuses, its first refused commit; at most `limit` of them.
+/// For each stream whose rows Postgres refuses, its first refused commit; at most `limit` of them. If
+/// only what several streams contribute to a row is refused, the first commit with which it is.
 ///
 /// # Errors
 /// `Postgres`; `Blocked` if the rows cannot be tried now.
@@ -42,6 +43,7 @@ pub(crate) async fn find<'a>(
             .push(placed);
     }
     let mut found = Vec::new();
+    let mut of_all = None;
     // Halves of the streams, tried one after the other; whatever is not refused is done with.
     let mut untried: Vec<Vec<Vec<&Placed>>> = vec![streams.into_values().collect()];
     while let Some(mut streams) = untried.pop() {
@@ -53,16 +55,20 @@ pub(crate) async fn find<'a>(
             continue;
         };
         if streams.len() > 1 {
+            of_all.get_or_insert_with(|| refusal.clone());
             let half = streams.split_off(streams.len() / 2);
             untried.extend([half, streams]);
         } else {
             found.push(first(connection, generation, &all, refusal).await?);
         }
     }
+    if let Some(refusal) = of_all.filter(|_| found.is_empty()) {
+        found.push(first(connection, generation, commits, refusal).await?);
+    }
     Ok(found)
 }
 
-/// The first refused commit of a stream.
+/// The first of some commits with which their rows are refused.
 async fn first<'a>(
     connection: &mut PgConnection,
     generation: &Generation,

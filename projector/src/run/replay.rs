@@ -23,13 +23,15 @@ use serde_json::Value as Json;
 
 use self::condition::{Condition, Watched};
 use self::hand::Hand;
-use self::machine::{Action, Begin, Machine, Work};
+use self::machine::{Action, Begin, Machine};
 use self::readers::{Reader, readers};
 use crate::declare::history::History;
 use crate::declare::projection::Projection;
 use crate::error::{RuntimeError, StoppedProjection};
+use crate::run::filling::{self, Left};
 use crate::run::rebuild::ends_of;
-use crate::store::apart::{Apart, ApartState, Existing, NewApart};
+use crate::run::uptake::Work;
+use crate::store::apart::{Apart, ApartState, Existing, NewApart, Unwritten};
 use crate::store::held::NamedLog;
 use crate::store::looked::{self, Looks, Rows};
 use crate::store::{from_past, parked};
@@ -38,8 +40,9 @@ use crate::store::{from_past, parked};
 const BY: &str = "annals replay";
 /// How often a pause is looked for while recorded time passes.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How many commits that were looked at share a transaction.
-const LOOKED_MAX: u32 = 500;
+/// How many commits that were looked at, and how many bytes of them, share a transaction at most.
+const LOOKED_MAX: usize = 500;
+const LOOKED_BYTES_MAX: usize = 8 << 20;
 /// The most rows that are shown of a step.
 const ROWS_SHOWN_MAX: usize = 100;
 
@@ -196,8 +199,8 @@ pub struct Replay {
     records: u64,
     /// Whether the condition may hold for a row before it changes.
     may_hold: bool,
-    /// How many commits were looked at in the transaction under way.
-    looked: u32,
+    /// What was looked at in the transaction under way.
+    looked: Vec<Work>,
     /// Whether the connection was prepared to look at rows.
     is_prepared: bool,
 }
@@ -266,7 +269,7 @@ impl Replay {
             hand: Hand::new(apart),
             watched,
             schema: new.schema.to_owned(),
-            looked: 0,
+            looked: Vec::new(),
             is_prepared: false,
         })
     }
@@ -291,10 +294,9 @@ impl Replay {
                     self.read(partition).await?;
                     (watch.progress)(self.progress());
                 }
-                Action::Write(work) => self.write(*work).await?,
+                Action::Write(work) => self.write(work).await?,
                 Action::Look(work) => {
-                    if let Some(pause) = self.look(*work, gait).await? {
-                        self.settle().await?;
+                    if let Some(pause) = self.look(work, gait).await? {
                         return Ok(pause);
                     }
                 }
@@ -303,7 +305,10 @@ impl Replay {
                     tokio::time::sleep(rest.min(LOOK_EVERY)).await;
                 }
                 Action::Pause(why) => {
-                    self.settle().await?;
+                    // It may turn out that the projection stopped before.
+                    if self.settle().await? {
+                        continue;
+                    }
                     (watch.progress)(self.progress());
                     return Ok(Pause { why, step: None });
                 }
@@ -338,13 +343,17 @@ impl Replay {
 
     /// The streams that were set aside, with the reason of each.
     pub fn set_aside(&self) -> impl Iterator<Item = (String, &str)> {
-        self.machine.set_aside.iter().map(|(stream, reason)| {
-            let name = match stream.tenant.as_str() {
-                "main" => stream.stream.clone(),
-                tenant => format!("{tenant}/{}", stream.stream),
-            };
-            (name, reason.as_str())
-        })
+        self.machine
+            .uptake
+            .set_aside
+            .iter()
+            .map(|(stream, reason)| {
+                let name = match stream.tenant.as_str() {
+                    "main" => stream.stream.clone(),
+                    tenant => format!("{tenant}/{}", stream.stream),
+                };
+                (name, reason.as_str())
+            })
     }
 
     /// How far it has come.
@@ -358,7 +367,7 @@ impl Replay {
         ReplayProgress {
             records_read: self.records - left,
             records: self.records,
-            commits: self.machine.commits,
+            commits: self.machine.uptake.commits,
         }
     }
 
@@ -390,30 +399,44 @@ impl Replay {
         Ok(())
     }
 
-    async fn write(&mut self, work: Work) -> Result<(), RuntimeError> {
-        match self.looked {
-            0 => self.hand.write(work).await,
+    /// Writes work while the next is folded.
+    async fn write(&mut self, work: Box<Work>) -> Result<(), RuntimeError> {
+        if !self.looked.is_empty() {
             // It belongs between commits that are looked at.
-            _ => self.hand.idle().await?.put_work(work).await,
+            self.keep_looked().await?;
+        }
+        match self.still(work).await? {
+            Some(work) => self.hand.write(work).await,
+            None => Ok(()),
         }
     }
 
+    /// Waits for the transaction under way, and returns what is left of work that was folded meanwhile.
+    async fn still(&mut self, work: Box<Work>) -> Result<Option<Box<Work>>, RuntimeError> {
+        let Some(left) = self.hand.left().await? else {
+            return Ok(Some(work));
+        };
+        let work = self.machine.still(work, &left.parks);
+        self.machine.refuse(left);
+        Ok(work)
+    }
+
     /// Writes work, and looks at what it changes. Returns a pause if there is a reason.
-    async fn look(&mut self, work: Work, gait: Gait) -> Result<Option<Pause>, RuntimeError> {
+    async fn look(&mut self, work: Box<Work>, gait: Gait) -> Result<Option<Pause>, RuntimeError> {
+        let Some(work) = self.still(work).await? else {
+            return Ok(None);
+        };
         let apart = self.hand.idle().await?;
         if !self.is_prepared {
             looked::prepare(apart.connection()).await?;
             apart.has_rows();
             self.is_prepared = true;
         }
-        if self.looked == 0 {
+        if self.looked.is_empty() {
             apart.begin().await?;
         }
-        self.looked += 1;
         let (watched, is_step) = (self.watched.as_ref(), gait != Gait::On);
         let only = watched.filter(|_| !is_step);
-        let (placed, event) = (work.commits.first().cloned(), work.event);
-        let standing = work.standing.clone();
         let connection = apart.connection();
         let mut keys = self.looks.touched(connection, &work.changes, only).await?;
         let before = match is_step {
@@ -424,9 +447,13 @@ impl Replay {
         if let Some(watched) = watched.filter(|_| self.may_hold) {
             held = self.looks.hits(connection, watched, &keys).await?;
         }
-        let changes = apart.put_looked(work).await?;
+        let portion = work.portion(apart.generation());
+        if let Err(unwritten) = apart.put(portion).await {
+            self.refused(&work, unwritten).await?;
+            return Ok(None);
+        }
         let connection = apart.connection();
-        for (model, more) in self.looks.touched(connection, &changes, only).await? {
+        for (model, more) in self.looks.touched(connection, &work.changes, only).await? {
             keys.entry(model).or_default().extend(more);
         }
         let mut hits = Rows::new();
@@ -436,9 +463,10 @@ impl Replay {
         }
         let is_hit = !hits.is_empty();
         if !is_step && !is_hit {
-            if self.looked >= LOOKED_MAX {
-                apart.commit(&standing).await?;
-                self.looked = 0;
+            self.looked.push(*work);
+            let bytes: usize = self.looked.iter().map(Work::bytes).sum();
+            if self.looked.len() >= LOOKED_MAX || bytes >= LOOKED_BYTES_MAX {
+                self.keep_looked().await?;
             }
             return Ok(None);
         }
@@ -446,8 +474,10 @@ impl Replay {
             true => self.looks.rows(connection, &keys).await?,
             false => hits.clone(),
         };
-        apart.commit(&standing).await?;
-        self.looked = 0;
+        let placed = work.commits.first().cloned();
+        let event = work.event;
+        self.looked.push(*work);
+        self.keep_looked().await?;
         self.may_hold |= is_hit;
         let Some(placed) = placed else {
             return Ok(None);
@@ -468,15 +498,43 @@ impl Replay {
         }))
     }
 
-    /// Waits until everything that was folded is durable.
-    async fn settle(&mut self) -> Result<(), RuntimeError> {
+    /// Commits what was looked at.
+    async fn keep_looked(&mut self) -> Result<(), RuntimeError> {
         let looked = std::mem::take(&mut self.looked);
         let apart = self.hand.idle().await?;
-        if looked > 0 {
-            let standing = self.machine.standing(ApartState::Unfinished);
-            apart.commit(&standing).await?;
+        match looked.last() {
+            Some(last) => apart.commit(&last.standing).await,
+            None => Ok(()),
         }
+    }
+
+    /// Work that was to be looked at cannot be written: what was looked at before is written again,
+    /// because the transaction is lost.
+    async fn refused(&mut self, work: &Work, unwritten: Unwritten) -> Result<(), RuntimeError> {
+        let apart = self.hand.idle().await?;
+        apart.roll_back().await?;
+        for looked in std::mem::take(&mut self.looked) {
+            let left = filling::write(apart, looked).await?;
+            self.machine.refuse(left);
+        }
+        let left = Left {
+            parks: filling::find(apart, &work.commits, unwritten).await?,
+            commits: work.commits.clone(),
+        };
+        self.machine.refuse(left);
         Ok(())
+    }
+
+    /// Waits until everything that was folded is durable. Returns whether some of it could not be taken
+    /// up.
+    async fn settle(&mut self) -> Result<bool, RuntimeError> {
+        self.keep_looked().await?;
+        let left = self.hand.left().await?;
+        let is_left = left.is_some();
+        if let Some(left) = left {
+            self.machine.refuse(left);
+        }
+        Ok(is_left)
     }
 }
 

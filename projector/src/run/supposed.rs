@@ -3,23 +3,22 @@
 //! Invariant: both are folded from the same commits, as far as the log was read, and are compared row by
 //! row; nothing live changes. Deliberately absent: what the other rules decide; the caller hands it in.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use event_log::log::EventLog;
 use event_log::subscription::Placed;
+use position::{Partition, Position};
 
-use crate::declare::entry::Entry;
 use crate::declare::projection::Projection;
-use crate::error::{RuntimeError, StoppedProjection};
-use crate::fold::batch::project;
-use crate::fold::changes::Changes;
-use crate::store::apart::{Apart, ApartState, Existing, NewApart, Portion, Standing};
+use crate::error::RuntimeError;
+use crate::run::filling;
+use crate::run::rebuild::ends_of;
+use crate::run::uptake::{Discarded, Uptake};
+use crate::store::apart::{Apart, ApartState, Existing, NewApart, Standing};
 use crate::store::compare::{Comparison, compare_apart};
+use crate::store::parked;
 
-/// How many commits are folded before their rows are written, at most.
-const COMMITS_MAX: usize = 2_000;
-/// How many bytes of commits are folded before their rows are written, at most.
-const BYTES_MAX: usize = 8 << 20;
 /// What the name of the schema with the rows of the history as it is ends with.
 pub const AS_IT_IS: &str = "_as_it_is";
 
@@ -31,12 +30,8 @@ pub struct Supposed {
 
 struct Half {
     apart: Apart,
-    changes: Changes,
-    /// Commits, for a projection with SQL of its own.
-    commits: Vec<Placed>,
-    count: usize,
-    bytes: usize,
-    standing: Standing,
+    uptake: Uptake,
+    positions: BTreeMap<Partition, Position>,
 }
 
 impl Supposed {
@@ -51,33 +46,56 @@ impl Supposed {
         (schema, existing): (&str, Existing),
     ) -> Result<Self, RuntimeError> {
         let as_it_is = format!("{schema}{AS_IT_IS}");
-        Ok(Self {
-            would_be: Half::make(log, url, projection, (schema, existing)).await?,
-            is: Half::make(log, url, projection, (&as_it_is, existing)).await?,
-        })
+        let partitions: Vec<Partition> = ends_of(log).await?.into_keys().collect();
+        // The one whose name nobody chose is the more likely to be in the way.
+        let mut is = Half::make(log, url, projection, (&as_it_is, existing)).await?;
+        let name = projection.name();
+        let others = async {
+            let discarded = parked::discarded(is.connection(), name, &partitions).await?;
+            let would_be = Half::make(log, url, projection, (schema, existing)).await?;
+            Ok((discarded, would_be))
+        };
+        match others.await {
+            Ok((discarded, would_be)) => Ok(Self {
+                is: Half::begin(is, discarded.clone()),
+                would_be: Half::begin(would_be, discarded),
+            }),
+            Err(error) => {
+                // Nothing was made of it yet; what hinders that is less than what happened.
+                let _ = is.discard().await;
+                Err(error)
+            }
+        }
     }
 
-    /// Folds a commit: as it is, and as it would be.
+    /// Folds a commit: as it is, and as it would be. A stream that cannot be taken up is set aside, as a
+    /// live projection would park it, in the history in which it cannot.
     ///
     /// # Errors
-    /// `Stopped` if the projection cannot take it up; `Postgres`.
+    /// `Stopped` if the projection stops at it; `Postgres`.
     pub async fn take(&mut self, is: &Placed, would_be: &Placed) -> Result<(), RuntimeError> {
         self.is.take(is).await?;
         self.would_be.take(would_be).await
     }
 
-    /// Writes what is left, and compares the rows.
+    /// Writes what is left, and compares the rows. Returns, too, how many streams were set aside in the
+    /// history as it is, and as it would be.
     ///
     /// # Errors
     /// `Stopped`, `Postgres`.
-    pub async fn finish(mut self, state: ApartState) -> Result<Comparison, RuntimeError> {
+    pub async fn finish(
+        mut self,
+        state: ApartState,
+    ) -> Result<(Comparison, [usize; 2]), RuntimeError> {
         self.is.write(state).await?;
         self.would_be.write(state).await?;
         let compared = compare_apart(&mut self.is.apart, &mut self.would_be.apart).await?;
+        let set_aside = [&self.is, &self.would_be].map(|half| half.uptake.set_aside.len());
         for half in [self.is, self.would_be] {
-            half.apart.finish(&half.standing).await?;
+            let standing = half.standing(state);
+            half.apart.finish(&standing).await?;
         }
-        Ok(compared)
+        Ok((compared, set_aside))
     }
 }
 
@@ -87,66 +105,56 @@ impl Half {
         url: &str,
         projection: &Arc<dyn Projection>,
         (schema, existing): (&str, Existing),
-    ) -> Result<Self, RuntimeError> {
+    ) -> Result<Apart, RuntimeError> {
         let new = NewApart {
             schema,
             by: "annals what-if",
             existing,
         };
-        let apart = Apart::make(log, url, projection, new).await?;
-        Ok(Self {
-            changes: apart.generation().changes(),
+        Apart::make(log, url, projection, new).await
+    }
+
+    fn begin(apart: Apart, discarded: Discarded) -> Self {
+        Self {
+            uptake: Uptake::new(apart.generation().clone(), discarded),
             apart,
-            commits: Vec::new(),
-            count: 0,
-            bytes: 0,
-            standing: Standing {
-                state: ApartState::Unfinished,
-                says: "rows of annals what-if".to_owned(),
-                commits: 0,
-                positions: std::collections::BTreeMap::new(),
-            },
-        })
+            positions: BTreeMap::new(),
+        }
     }
 
     async fn take(&mut self, placed: &Placed) -> Result<(), RuntimeError> {
-        let generation = self.apart.generation();
-        match generation.projection.own_sql() {
-            Some(_) => self.commits.push(placed.clone()),
-            None => {
-                project(generation, &mut self.changes, &Entry::new(placed)).map_err(|failure| {
-                    StoppedProjection {
-                        projection: generation.projection.name().to_owned(),
-                        partition: Some(placed.partition),
-                        offset: Some(placed.record.offset),
-                        reason: failure.reason,
-                    }
-                })?
-            }
+        self.positions.insert(placed.partition, placed.position);
+        if !self.uptake.wants(placed) || !self.uptake.concerns(placed) {
+            return Ok(());
         }
-        self.count += 1;
-        self.bytes += placed.record.value.as_ref().map_or(0, |value| value.len());
-        let positions = &mut self.standing.positions;
-        positions.insert(placed.partition, placed.position);
-        self.standing.commits += 1;
-        match self.count >= COMMITS_MAX || self.bytes >= BYTES_MAX {
+        self.uptake.add(placed.clone());
+        match self.uptake.is_full() || self.uptake.stopped().is_some() {
             true => self.write(ApartState::Unfinished).await,
             false => Ok(()),
         }
     }
 
     async fn write(&mut self, state: ApartState) -> Result<(), RuntimeError> {
-        self.standing.state = state;
-        let portion = match self.apart.generation().projection.own_sql() {
-            Some(_) => Portion::Commits(&self.commits),
-            None => Portion::Changes(&self.changes),
-        };
-        self.apart.write(portion, &self.standing).await?;
-        // A row that was written may get more contributions.
-        self.apart.has_rows();
-        self.changes = self.apart.generation().changes();
-        self.commits.clear();
-        (self.count, self.bytes) = (0, 0);
-        Ok(())
+        if let Some(mut work) = self.uptake.folded() {
+            work.standing = self.standing(state);
+            let left = filling::write(&mut self.apart, *work).await?;
+            self.uptake.uncount(&left.commits);
+            self.uptake.refuse(left.parks);
+            // A row that was written may get more contributions.
+            self.apart.has_rows();
+        }
+        match self.uptake.stopped() {
+            Some(stopped) => Err(stopped.clone().into()),
+            None => Ok(()),
+        }
+    }
+
+    fn standing(&self, state: ApartState) -> Standing {
+        Standing {
+            state,
+            says: "rows of annals what-if".to_owned(),
+            commits: self.uptake.commits,
+            positions: self.positions.clone(),
+        }
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! Invariant: nothing live changes: no table, no view, no checkpoint, no registered generation. A
 //! schema that was made otherwise is never touched, and what others built on one is never dropped.
-//! What stands in it is said in its table `annals_made`, in the transaction of the rows. Deliberately absent:
-//! which commits are written (`run::replay`).
+//! What stands in it is said in its table `annals_made`, in the transaction of the rows. Deliberately
+//! absent: which commits are written (`run::uptake`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::declare::own_sql::{SqlCommit, with_names};
 use crate::declare::projection::Projection;
 use crate::declare::table::Table;
 use crate::error::RuntimeError;
-use crate::fold::batch::takes_up;
+use crate::fold::batch::{Failure, takes_up};
 use crate::fold::changes::Changes;
 use crate::run::projector::connect_options;
 use crate::store::generation::{Generation, name_in};
@@ -112,7 +112,7 @@ impl Standing {
 
 /// What is to be written.
 #[derive(Clone, Copy)]
-pub enum Portion<'a> {
+pub(crate) enum Portion<'a> {
     /// Contributions.
     Changes(&'a Changes),
     /// Commits, for a projection with SQL of its own.
@@ -184,12 +184,6 @@ impl Apart {
         })
     }
 
-    /// Its schema.
-    #[must_use]
-    pub fn schema(&self) -> &str {
-        &self.schema
-    }
-
     pub(crate) fn generation(&self) -> &Generation {
         &self.generation
     }
@@ -198,35 +192,38 @@ impl Apart {
         &mut self.connection
     }
 
+    /// The connection, and whose tables it fills.
+    pub(crate) fn parts(&mut self) -> (&mut PgConnection, &Generation) {
+        (&mut self.connection, &self.generation)
+    }
+
     /// From now on the tables may have rows.
     pub(crate) fn has_rows(&mut self) {
         self.way = Way::Merge;
     }
 
-    /// Writes a portion, and where the schema then stands, in one transaction.
-    ///
-    /// # Errors
-    /// `Stopped` if the rows cannot be stored; `Postgres`. Nothing of the portion is then there.
-    pub async fn write(
+    /// Writes a portion, and where the schema then stands, in one transaction. After an error, nothing of
+    /// the portion is there.
+    pub(crate) async fn write(
         &mut self,
         portion: Portion<'_>,
         standing: &Standing,
-    ) -> Result<(), RuntimeError> {
+    ) -> Result<(), Unwritten> {
         loop {
             self.begin().await?;
             match self.put(portion).await {
                 Ok(()) => break,
-                Err(Put::Repeated) => {
+                Err(error) => {
                     self.roll_back().await?;
-                    self.way = Way::Merge;
-                }
-                Err(Put::Failed(error)) => {
-                    self.roll_back().await?;
-                    return Err(error);
+                    match error {
+                        // Some of the rows are there already, so that they cannot be copied.
+                        Unwritten::Repeated => self.way = Way::Merge,
+                        error => return Err(error),
+                    }
                 }
             }
         }
-        self.commit(standing).await
+        Ok(self.commit(standing).await?)
     }
 
     /// Begins a transaction, which ends with [`Self::commit`] or [`Self::roll_back`].
@@ -236,7 +233,7 @@ impl Apart {
 
     /// Writes a portion in the transaction that was begun. After an error, nothing but to roll it
     /// back can be done.
-    pub(crate) async fn put(&mut self, portion: Portion<'_>) -> Result<(), Put> {
+    pub(crate) async fn put(&mut self, portion: Portion<'_>) -> Result<(), Unwritten> {
         let connection = &mut self.connection;
         let written = match portion {
             Portion::Changes(changes) => {
@@ -245,24 +242,7 @@ impl Apart {
             }
             Portion::Commits(commits) => apply(connection, &self.generation, commits).await,
         };
-        let stopped = |reason: String| {
-            Put::Failed(
-                crate::error::StoppedProjection {
-                    projection: self.generation.projection.name().to_owned(),
-                    partition: None,
-                    offset: None,
-                    reason,
-                }
-                .into(),
-            )
-        };
-        written.map_err(|error| match error {
-            WriteError::Repeated => Put::Repeated,
-            WriteError::Refused { reason, .. } => stopped(reason),
-            WriteError::Failed(failure) => stopped(failure.reason),
-            WriteError::Blocked { reason, .. } => Put::Failed(RuntimeError::Blocked { reason }),
-            WriteError::Runtime(error) => Put::Failed(error),
-        })
+        Ok(written?)
     }
 
     /// Ends the transaction, and says where the schema stands.
@@ -340,10 +320,34 @@ impl Apart {
 }
 
 /// Why a portion was not written.
-pub(crate) enum Put {
+pub(crate) enum Unwritten {
     /// The tables already have some of the rows, so they cannot be copied.
     Repeated,
-    Failed(RuntimeError),
+    /// Postgres refuses some rows.
+    Refused {
+        reason: String,
+    },
+    /// The projection's own SQL cannot take up a commit.
+    Failed(Failure),
+    Runtime(RuntimeError),
+}
+
+impl From<RuntimeError> for Unwritten {
+    fn from(error: RuntimeError) -> Self {
+        Self::Runtime(error)
+    }
+}
+
+impl From<WriteError> for Unwritten {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Repeated => Self::Repeated,
+            WriteError::Refused { reason, .. } => Self::Refused { reason },
+            WriteError::Failed(failure) => Self::Failed(failure),
+            WriteError::Blocked { reason, .. } => Self::Runtime(RuntimeError::Blocked { reason }),
+            WriteError::Runtime(error) => Self::Runtime(error),
+        }
+    }
 }
 
 /// Applies the commits that a projection's own SQL takes up: each run of commits of one partition at

@@ -42,13 +42,12 @@ pub(crate) async fn write(
     Ok(())
 }
 
-/// The first of the chosen commits that its SQL cannot take up, and why. Nothing is written. Absent
-/// if each of them can be taken up now.
+/// The first of some commits that its SQL cannot take up, and why. Nothing is written. Absent if each
+/// of them can be taken up now.
 pub(crate) async fn find_failing<'a>(
     connection: &mut PgConnection,
     generation: &Generation,
-    batches: &'a [Batch],
-    chosen: &Chosen,
+    commits: &[&'a Placed],
 ) -> Result<Option<(&'a Placed, Failure)>, RuntimeError> {
     let Some(own) = generation.projection.own_sql() else {
         return Ok(None);
@@ -56,8 +55,7 @@ pub(crate) async fn find_failing<'a>(
     let failed = || RuntimeError::postgres("try the commits of a batch");
     let mut tx = connection.begin().await.map_err(failed())?;
     let mut found = None;
-    for (batch, commit) in chosen {
-        let placed = &batches[*batch].commits[*commit];
+    for &placed in commits {
         match apply(&mut tx, generation, own, 0, &[SqlCommit::new(placed)]).await {
             Ok(()) => {}
             Err(WriteError::Failed(failure)) => {

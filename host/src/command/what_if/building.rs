@@ -15,6 +15,7 @@ use super::WhatIfArgs;
 use crate::Domain;
 use crate::command::rules::{Answer, DecidedPart, Verdict};
 use crate::exit::{Exit, Failure};
+use crate::logging::talk;
 use crate::node::Postgres;
 use crate::settings::Settings;
 
@@ -34,6 +35,9 @@ pub(super) struct ReadModels {
     schema: String,
     /// The schema with the rows of the history as it is.
     schema_as_it_is: String,
+    /// How many streams the projection could not take up, and set aside.
+    set_aside: usize,
+    set_aside_as_it_is: usize,
     #[serde(flatten)]
     pub(super) comparison: Comparison,
 }
@@ -50,6 +54,18 @@ pub(super) struct TableRow<'a> {
 }
 
 impl ReadModels {
+    /// Says what is in neither of the tables.
+    pub(super) fn tell_set_aside(&self) {
+        let (now, was) = (self.set_aside, self.set_aside_as_it_is);
+        if now + was > 0 {
+            talk!(
+                "set aside, because {} cannot take them up: {now} streams of the history as it would \
+                 be, {was} of the history as it is",
+                self.projection
+            );
+        }
+    }
+
     pub(super) fn tables(&self) -> Vec<TableRow<'_>> {
         let tables = self.comparison.tables.iter();
         tables
@@ -130,13 +146,16 @@ impl Building {
             true => ApartState::Finished,
             false => ApartState::Stopped,
         };
-        let compared = self.supposed.finish(state).await;
+        let finished = self.supposed.finish(state).await;
         self.postgres.close().await;
+        let (comparison, [set_aside_as_it_is, set_aside]) = finished?;
         Ok(ReadModels {
             projection: self.projection,
             schema_as_it_is: format!("{}{AS_IT_IS}", self.schema),
             schema: self.schema,
-            comparison: compared?,
+            set_aside,
+            set_aside_as_it_is,
+            comparison,
         })
     }
 }

@@ -293,6 +293,7 @@ impl Report {
         if let Some(models) = &self.read_models {
             output::line("")?;
             output::rows(OutputFormat::Table, &TABLES, &models.tables())?;
+            models.tell_set_aside();
         }
         Ok(())
     }

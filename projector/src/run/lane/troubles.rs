@@ -147,12 +147,12 @@ impl Lane {
         let Some(chosen) = work.folds.first().and_then(|fold| fold.own.as_ref()) else {
             return Ok(Turn::Anew);
         };
-        let (generation, batches) = (&self.generations[0], &work.batches);
-        let found = own_sql::find_failing(connection, generation, batches, chosen).await?;
+        let batches = &work.batches;
+        let commit = |(batch, commit): &(usize, usize)| &batches[*batch].commits[*commit];
+        let commits: Vec<&Placed> = chosen.iter().map(commit).collect();
+        let found = own_sql::find_failing(connection, &self.generations[0], &commits).await?;
         // If each can be taken up alone, what fails is how they are taken up together.
-        let first = chosen
-            .first()
-            .map(|(batch, commit)| &batches[*batch].commits[*commit]);
+        let first = commits.first().copied();
         let Some((placed, failure)) = found.or(first.map(|first| (first, failure))) else {
             return Ok(Turn::Anew);
         };

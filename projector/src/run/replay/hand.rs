@@ -6,17 +6,19 @@
 
 use tokio::task::JoinHandle;
 
-use super::machine::Work;
 use crate::error::RuntimeError;
-use crate::fold::changes::Changes;
-use crate::store::apart::{Apart, Portion, Put};
+use crate::run::filling::{self, Left};
+use crate::run::uptake::Work;
+use crate::store::apart::Apart;
 
-type Writing = JoinHandle<(Box<Apart>, Result<(), RuntimeError>)>;
+type Writing = JoinHandle<(Box<Apart>, Result<Left, RuntimeError>)>;
 
 /// The schema, or the transaction that has it.
 pub(super) struct Hand {
     idle: Option<Box<Apart>>,
     writing: Option<Writing>,
+    /// What turned out not to be taken up, and was not asked for yet.
+    left: Option<Left>,
 }
 
 /// There is always a schema or a transaction that has it, but after an error.
@@ -31,18 +33,25 @@ impl Hand {
         Self {
             idle: Some(Box::new(apart)),
             writing: None,
+            left: None,
         }
     }
 
-    /// Begins a transaction, once the one before it is durable.
-    pub(super) async fn write(&mut self, work: Work) -> Result<(), RuntimeError> {
+    /// Begins a transaction. The one before it must have been waited for.
+    pub(super) async fn write(&mut self, work: Box<Work>) -> Result<(), RuntimeError> {
         self.idle().await?;
         let mut apart = self.idle.take().ok_or_else(lost)?;
         self.writing = Some(tokio::spawn(async move {
-            let written = apart.write_work(work).await;
+            let written = filling::write(&mut apart, *work).await;
             (apart, written)
         }));
         Ok(())
+    }
+
+    /// Waits for what is under way. Returns what of it cannot be taken up, if anything.
+    pub(super) async fn left(&mut self) -> Result<Option<Left>, RuntimeError> {
+        self.idle().await?;
+        Ok(self.left.take())
     }
 
     /// The schema, once nothing is under way.
@@ -53,8 +62,9 @@ impl Hand {
                 Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                 Err(_) => return Err(lost()),
             };
-            written?;
             self.idle = Some(apart);
+            // Each transaction is asked about before the next one begins.
+            self.left = Some(written?).filter(|left| !left.parks.is_empty());
         }
         self.idle.as_deref_mut().ok_or_else(lost)
     }
@@ -62,36 +72,5 @@ impl Hand {
     pub(super) async fn into_idle(mut self) -> Result<Apart, RuntimeError> {
         self.idle().await?;
         self.idle.map(|apart| *apart).ok_or_else(lost)
-    }
-}
-
-impl Apart {
-    /// Writes work in a transaction of its own.
-    async fn write_work(&mut self, mut work: Work) -> Result<(), RuntimeError> {
-        match work.own(self.generation()) {
-            Some(commits) => self.write(Portion::Commits(&commits), &work.standing).await,
-            None => {
-                self.write(Portion::Changes(&work.changes), &work.standing)
-                    .await
-            }
-        }
-    }
-
-    /// Writes work in the transaction that was begun.
-    pub(super) async fn put_work(&mut self, work: Work) -> Result<(), RuntimeError> {
-        self.put_looked(work).await.map(drop)
-    }
-
-    /// The same; gives back what the work contributed.
-    pub(super) async fn put_looked(&mut self, mut work: Work) -> Result<Changes, RuntimeError> {
-        let put = match work.own(self.generation()) {
-            Some(commits) => self.put(Portion::Commits(&commits)).await,
-            None => self.put(Portion::Changes(&work.changes)).await,
-        };
-        match put {
-            Ok(()) => Ok(work.changes),
-            Err(Put::Failed(error)) => Err(error),
-            Err(Put::Repeated) => unreachable!("rows are merged where one looks at them"),
-        }
     }
 }

@@ -1,16 +1,13 @@
 //! What a replay does next: a state machine without I/O, clock or chance.
 //!
 //! Invariant: commits are taken in the one order of [`Lines`]; each is folded once, or not at all if the
-//! rows to begin with hold it, an operator discarded it, or its stream was set aside. What is folded
-//! stays within a bound until it is written. Deliberately absent: reading, writing, looking at rows
-//! (`run::replay`).
+//! rows to begin with hold it, or the uptake leaves it out. Deliberately absent: what is folded
+//! (`run::uptake`); reading, writing, looking at rows (`run::replay`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use event_log::record::record_hash;
 use event_log::subscription::Placed;
 use kernel::{StreamName, Timestamp};
 use position::{Partition, Position, PositionToken};
@@ -18,21 +15,14 @@ use position::{Partition, Position, PositionToken};
 use super::condition::Watched;
 use super::lines::{Head, Lines};
 use super::{Gait, PauseReason, Until};
-use crate::declare::entry::{Entry, ProjectError};
-use crate::declare::projection::OnError;
-use crate::error::StoppedProjection;
-use crate::fold::batch::{self, Cause, Failure};
+use crate::fold::batch::Failure;
 use crate::fold::changes::Changes;
-use crate::fold::parked::StreamId;
+use crate::fold::parked::{Park, StreamId};
+use crate::run::filling::Left;
+use crate::run::uptake::{Discarded, Uptake, Work};
 use crate::store::apart::{ApartState, Standing};
 use crate::store::from_past::Past;
 use crate::store::generation::Generation;
-
-/// How many commits, and how many bytes of them, are folded at most before they are written.
-const COMMITS_MAX: usize = 8_000;
-const BYTES_MAX: usize = 8 << 20;
-/// The most streams that are set aside before the replay stops.
-const SET_ASIDE_MAX: usize = 10_000;
 
 /// What is to be done next.
 pub(super) enum Action {
@@ -46,25 +36,6 @@ pub(super) enum Action {
     Rest(Duration),
     /// Everything that was folded is written: wait for the next wish.
     Pause(PauseReason),
-}
-
-/// Some commits, folded.
-pub(super) struct Work {
-    pub(super) changes: Changes,
-    pub(super) commits: Vec<Placed>,
-    bytes: usize,
-    /// The event, if it is one event of the commit alone.
-    pub(super) event: Option<usize>,
-    /// Where the schema stands with it.
-    pub(super) standing: Standing,
-}
-
-impl Work {
-    /// The commits, for a projection with SQL of its own; absent if it has none.
-    pub(super) fn own(&mut self, generation: &Generation) -> Option<Vec<Placed>> {
-        let has_own = generation.projection.own_sql().is_some();
-        has_own.then(|| std::mem::take(&mut self.commits))
-    }
 }
 
 /// How far a replay goes by itself.
@@ -98,24 +69,16 @@ struct Last {
 }
 
 pub(super) struct Machine {
-    generation: Generation,
-    takes: BTreeSet<(&'static str, &'static str)>,
+    pub(super) uptake: Uptake,
     pub(super) lines: Lines,
     limit: Limit,
     pace: Option<Pace>,
     watched: Option<Watched>,
     past: Option<(Timestamp, Past)>,
-    discarded: BTreeMap<(Partition, Position), Vec<u8>>,
-    /// The streams of which nothing more is folded, with the reason of each.
-    pub(super) set_aside: BTreeMap<StreamId, String>,
     gait: Gait,
-    pending: Option<Box<Work>>,
     /// Is looked at once the pending work is written.
     held: Option<Box<Work>>,
     rest: Option<Rest>,
-    stopped: Option<StoppedProjection>,
-    pub(super) commits: u64,
-    pub(super) events: u64,
     last: Option<Last>,
     positions: BTreeMap<Partition, Position>,
 }
@@ -128,12 +91,11 @@ pub(super) struct Begin {
     pub(super) watched: Option<Watched>,
     pub(super) times: Option<f64>,
     pub(super) past: Option<(Timestamp, Past)>,
-    pub(super) discarded: BTreeMap<(Partition, Position), Vec<u8>>,
+    pub(super) discarded: Discarded,
 }
 
 impl Machine {
     pub(super) fn new(begin: Begin) -> Self {
-        let takes = begin.generation.projection.takes().into_iter();
         let (limit, partitions) = match begin.until {
             Until::End | Until::Condition(_) => (Limit::None, begin.partitions),
             Until::Time(time) => (Limit::Time(time), begin.partitions),
@@ -144,7 +106,7 @@ impl Machine {
             }
         };
         Self {
-            takes: takes.map(|takes| (takes.category, takes.event)).collect(),
+            uptake: Uptake::new(begin.generation, begin.discarded),
             lines: Lines::new(partitions),
             limit,
             pace: begin.times.map(|times| Pace {
@@ -152,19 +114,12 @@ impl Machine {
                 anchor: None,
             }),
             watched: begin.watched,
-            set_aside: BTreeMap::new(),
             past: begin.past,
-            discarded: begin.discarded,
             gait: Gait::On,
-            pending: None,
             held: None,
             rest: None,
-            stopped: None,
-            commits: 0,
-            events: 0,
             last: None,
             positions: BTreeMap::new(),
-            generation: begin.generation,
         }
     }
 
@@ -189,7 +144,7 @@ impl Machine {
             if let Some(held) = self.held.take() {
                 return Action::Look(held);
             }
-            if let Some(stopped) = &self.stopped {
+            if let Some(stopped) = self.uptake.stopped() {
                 let why = PauseReason::Stopped(stopped.clone());
                 return self.written(Action::Pause(why));
             }
@@ -214,7 +169,7 @@ impl Machine {
             let Some(placed) = self.lines.take() else {
                 continue;
             };
-            if !self.counts(&placed) {
+            if !self.counts(&placed) || !self.uptake.concerns(&placed) {
                 continue;
             }
             if let Some(action) = self.take(placed) {
@@ -248,58 +203,35 @@ impl Machine {
                 return false;
             }
         }
-        let place = (placed.partition, placed.position);
-        let is_discarded = self.discarded.get(&place);
-        if is_discarded.is_some_and(|hash| **hash == record_hash(&placed.record).0) {
-            return false;
-        }
         let parked = self.past.as_ref().map(|(_, past)| &past.parked);
-        if parked.is_none_or(BTreeMap::is_empty) && self.set_aside.is_empty() {
-            return true;
+        if let Some(parked) = parked.filter(|parked| !parked.is_empty()) {
+            let stream = StreamId::of(placed);
+            let from = parked.get(&stream);
+            if from.is_some_and(|from| placed.position >= *from) {
+                let reason = "it is parked in the live read model";
+                self.uptake.set_aside(stream, reason);
+            }
         }
-        let stream = StreamId::of(placed);
-        let parked = parked.and_then(|parked| parked.get(&stream));
-        if parked.is_some_and(|from| placed.position >= *from) {
-            let reason = "it is parked in the live read model".to_owned();
-            self.set_aside.entry(stream).or_insert(reason);
-            return false;
-        }
-        !self.set_aside.contains_key(&stream)
-    }
-
-    /// The events of a commit that concern the projection.
-    fn concerning(&self, placed: &Placed) -> impl Iterator<Item = usize> {
-        let category = placed.commit.stream.category();
-        let events = placed.commit.events.iter().enumerate();
-        let concerns = move |name: &str| {
-            let mut takes = self.takes.iter();
-            self.takes.is_empty() || takes.any(|one| one.1 == name && one.0 == category)
-        };
-        let events = events.filter(move |(_, event)| concerns(event.type_name.as_str()));
-        events.map(|(index, _)| index)
+        self.uptake.wants(placed)
     }
 
     fn take(&mut self, placed: Placed) -> Option<Action> {
-        let count = self.concerning(&placed).count();
-        // A refusal concerns only those that look at commits as a whole.
-        if count == 0 && !self.takes.is_empty() {
-            return None;
-        }
         if self.gait == Gait::On && self.watched.is_none() {
-            return self.add(placed, count);
+            return self.add(placed);
         }
-        let (changes, _) = match self.fold(&placed, &[]) {
+        let (changes, _) = match self.uptake.fold(&placed, &[]) {
             Ok(folded) => folded,
             Err(failure) => return self.fail(&placed, failure),
         };
         match self.gait {
-            Gait::On if !self.is_watched(&changes) => self.add(placed, count),
+            Gait::On if !self.is_watched(&changes) => self.add(placed),
             Gait::On | Gait::Commit => {
-                let work = self.alone(changes, placed, None, count);
+                let events = self.uptake.concerning(&placed).count();
+                let work = self.alone(changes, placed, None, events);
                 Some(self.written_first(work))
             }
             Gait::Event => {
-                let events = self.concerning(&placed).collect();
+                let events = self.uptake.concerning(&placed).collect();
                 self.rest = Some(Rest { placed, events });
                 None
             }
@@ -324,7 +256,7 @@ impl Machine {
             true => vec![events.remove(0)],
             false => std::mem::take(&mut events),
         };
-        let (changes, is_whole) = match self.fold(&placed, &now) {
+        let (changes, is_whole) = match self.uptake.fold(&placed, &now) {
             Ok(folded) => folded,
             Err(failure) => return self.fail(&placed, failure),
         };
@@ -340,42 +272,20 @@ impl Machine {
     }
 
     /// Adds a commit to what is to be written.
-    fn add(&mut self, placed: Placed, events: usize) -> Option<Action> {
-        let pending = self.pending.get_or_insert_with(|| {
-            Box::new(Work {
-                changes: self.generation.changes(),
-                commits: Vec::new(),
-                bytes: 0,
-                event: None,
-                standing: Standing::nothing(),
-            })
-        });
-        if self.generation.projection.own_sql().is_none() {
-            let entry = Entry::new(&placed);
-            if let Err(failure) = batch::project(&self.generation, &mut pending.changes, &entry) {
-                // A part of its contributions is among the others.
-                let mut again = self.generation.changes();
-                for one in &pending.commits {
-                    // They were folded before.
-                    let _ = batch::project(&self.generation, &mut again, &Entry::new(one));
-                }
-                pending.changes = again;
-                return self.fail(&placed, failure);
-            }
+    fn add(&mut self, placed: Placed) -> Option<Action> {
+        let last = Last::of(&placed, None);
+        if self.uptake.add(placed) {
+            self.last = Some(last);
         }
-        pending.bytes += placed.record.value.as_ref().map_or(0, |value| value.len());
-        self.note(&placed, events, None);
-        let pending = self.pending.as_mut()?;
-        pending.commits.push(placed);
-        if pending.commits.len() < COMMITS_MAX && pending.bytes < BYTES_MAX {
-            return None;
+        match self.uptake.is_full() {
+            true => self.folded().map(Action::Write),
+            false => None,
         }
-        self.folded().map(Action::Write)
     }
 
     /// What was folded and is not written, if there is any.
     fn folded(&mut self) -> Option<Box<Work>> {
-        let mut work = self.pending.take()?;
+        let mut work = self.uptake.folded()?;
         work.standing = self.standing(ApartState::Unfinished);
         Some(work)
     }
@@ -388,41 +298,45 @@ impl Machine {
         event: Option<usize>,
         events: usize,
     ) -> Work {
-        self.note(&placed, events, event);
-        Work {
-            changes,
-            commits: vec![placed],
-            bytes: 0,
-            event,
-            standing: self.standing(ApartState::Unfinished),
+        let last = Last::of(&placed, event);
+        let is_new = self
+            .last
+            .as_ref()
+            .is_none_or(|before| before.place != last.place);
+        self.uptake.commits += u64::from(is_new);
+        self.uptake.events += events as u64;
+        self.last = Some(last);
+        let mut work = Work::alone(changes, placed, event);
+        work.standing = self.standing(ApartState::Unfinished);
+        work
+    }
+
+    /// A commit cannot be folded.
+    fn fail(&mut self, placed: &Placed, failure: Failure) -> Option<Action> {
+        self.uptake.refuse(vec![Park::at(placed, failure)]);
+        None
+    }
+
+    /// Commits that were handed out cannot be taken up. What was folded behind them counts only as far
+    /// as it does not depend on them.
+    pub(super) fn refuse(&mut self, left: Left) {
+        let Left { parks, commits } = left;
+        self.uptake.uncount(&commits);
+        let is_of = |placed: &Placed| parks.iter().any(|park| park.stream == StreamId::of(placed));
+        self.rest = self.rest.take().filter(|rest| !is_of(&rest.placed));
+        self.held = self.held.take().and_then(|held| self.still(held, &parks));
+        self.uptake.refuse(parks);
+        if self.uptake.stopped().is_some() {
+            (self.rest, self.held) = (None, None);
         }
     }
 
-    /// What a commit contributes; only these events of it, if any are named and the projection takes
-    /// events one by one. Whether it is the whole commit is said, too.
-    fn fold(&self, placed: &Placed, events: &[usize]) -> Result<(Changes, bool), Failure> {
-        let mut changes = self.generation.changes();
-        let projection = &self.generation.projection;
-        if projection.own_sql().is_some() {
-            return Ok((changes, true));
-        }
-        let entry = Entry::new(placed);
-        if events.is_empty() || !projection.is_by_event() {
-            batch::project(&self.generation, &mut changes, &entry)?;
-            return Ok((changes, true));
-        }
-        changes.begin(placed);
-        let project = || {
-            for index in events {
-                projection.project_event(&entry, *index, &mut changes)?;
-            }
-            changes.end()
-        };
-        let outcome = catch_unwind(AssertUnwindSafe(project));
-        match outcome.unwrap_or(Err(ProjectError::Panicked)) {
-            Ok(()) => Ok((changes, false)),
-            Err(error) => Err(Failure::of(&error)),
-        }
+    /// What is left of work that was handed out before it was known that these commits cannot be taken
+    /// up.
+    pub(super) fn still(&mut self, mut work: Box<Work>, parks: &[Park]) -> Option<Box<Work>> {
+        self.uptake.leave_out(&mut work, parks);
+        work.standing = self.standing(ApartState::Unfinished);
+        Some(work).filter(|work| !work.commits.is_empty())
     }
 
     /// Whether contributions may change a row of the watched read model.
@@ -430,7 +344,7 @@ impl Machine {
         let Some(watched) = &self.watched else {
             return false;
         };
-        if self.generation.projection.own_sql().is_some() {
+        if self.uptake.projection().own_sql().is_some() {
             return true;
         }
         let joins = watched.model.joins;
@@ -447,36 +361,6 @@ impl Machine {
         })
     }
 
-    /// A commit cannot be taken up.
-    fn fail(&mut self, placed: &Placed, failure: Failure) -> Option<Action> {
-        let is_parked = self.generation.projection.on_error() == OnError::Park
-            && failure.cause == Cause::Commit;
-        if is_parked && self.set_aside.len() < SET_ASIDE_MAX {
-            self.set_aside.insert(StreamId::of(placed), failure.reason);
-            return None;
-        }
-        self.stopped = Some(StoppedProjection {
-            projection: self.generation.projection.name().to_owned(),
-            partition: Some(placed.partition),
-            offset: Some(placed.record.offset),
-            reason: failure.reason,
-        });
-        None
-    }
-
-    fn note(&mut self, placed: &Placed, events: usize, event: Option<usize>) {
-        let place = (placed.partition, placed.position);
-        self.commits += u64::from(self.last.as_ref().is_none_or(|last| last.place != place));
-        self.events += events as u64;
-        let of = placed.commit.events.len();
-        self.last = Some(Last {
-            at: placed.at,
-            place,
-            stream: placed.commit.stream.clone(),
-            event: event.map(|event| (event + 1, of)),
-        });
-    }
-
     /// Where the schema stands.
     pub(super) fn standing(&self, state: ApartState) -> Standing {
         let says = match &self.last {
@@ -486,14 +370,26 @@ impl Machine {
             },
             Some(last) => format!(
                 "{} commits with {} events, up to {last}",
-                self.commits, self.events
+                self.uptake.commits, self.uptake.events
             ),
         };
         Standing {
             state,
             says,
-            commits: self.commits,
+            commits: self.uptake.commits,
             positions: self.positions.clone(),
+        }
+    }
+}
+
+impl Last {
+    fn of(placed: &Placed, event: Option<usize>) -> Self {
+        let of = placed.commit.events.len();
+        Self {
+            at: placed.at,
+            place: (placed.partition, placed.position),
+            stream: placed.commit.stream.clone(),
+            event: event.map(|event| (event + 1, of)),
         }
     }
 }

@@ -206,7 +206,9 @@ async fn commits_that_its_sql_does_not_take_up_are_kept_from_it_in_every_schema(
             supposed.take(placed, placed).await.unwrap();
         }
     }
-    assert!(supposed.finish(ApartState::Finished).await.unwrap().equal);
+    let (compared, set_aside) = supposed.finish(ApartState::Finished).await.unwrap();
+    assert!(compared.equal);
+    assert_eq!(set_aside, [0, 0]);
     let rows = |schema: &str| {
         format!("SELECT string_agg(r::text, ' ' ORDER BY r::text) FROM {schema}.of_orders AS r")
     };

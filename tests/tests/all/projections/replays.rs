@@ -1,6 +1,8 @@
 //! A replay gives what the live read model shows as of the same moment, stops where an independent look
 //! at the log says so, and leaves everything live as it is.
 
+mod refused;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
