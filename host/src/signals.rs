@@ -15,6 +15,8 @@ use crate::exit::{Exit, Failure};
 
 /// How long the Postgres of a tool may take to stop, so that the next start has nothing to recover.
 const SERVERS_END_WAIT: Duration = Duration::from_secs(5);
+/// The number of SIGINT.
+const INTERRUPT: i32 = 2;
 /// Whether a signal ends this process at once.
 static IS_ENDING: AtomicBool = AtomicBool::new(false);
 /// Whether this process listens for signals.
@@ -35,7 +37,8 @@ pub enum HangUp {
 /// A handle that waits for the request to stop.
 #[derive(Clone, Debug)]
 pub struct Stop {
-    asked: watch::Receiver<bool>,
+    /// The number of the signal, once there was one.
+    asked: watch::Receiver<Option<i32>>,
 }
 
 impl Stop {
@@ -46,9 +49,9 @@ impl Stop {
     /// `Failed` if the system does not allow it.
     pub fn listen(on_hang_up: HangUp) -> Result<Self, Failure> {
         IS_HEARD.store(true, Ordering::SeqCst);
-        let (ask, asked) = watch::channel(false);
+        let (ask, asked) = watch::channel(None);
         hear(on_hang_up, move |number| {
-            if ask.send_replace(true) {
+            if ask.send_replace(Some(number)).is_some() {
                 end(Duration::ZERO, number);
             }
         })?;
@@ -58,13 +61,19 @@ impl Stop {
     /// Waits for the request to stop.
     pub async fn asked(&self) {
         // The sender lives as long as the process.
-        let _ = self.asked.clone().wait_for(|asked| *asked).await;
+        let _ = self.asked.clone().wait_for(Option::is_some).await;
     }
 
     /// Whether a stop was requested.
     #[must_use]
     pub fn is_asked(&self) -> bool {
-        *self.asked.borrow()
+        self.asked.borrow().is_some()
+    }
+
+    /// Whether a person at the terminal asked for it (Ctrl-C).
+    #[must_use]
+    pub fn is_by_person(&self) -> bool {
+        *self.asked.borrow() == Some(INTERRUPT)
     }
 }
 
@@ -127,7 +136,7 @@ impl Signals {
     async fn serve(mut self, mut heard: impl FnMut(i32)) {
         loop {
             let number = tokio::select! {
-                _ = self.interrupt.recv() => 2,
+                _ = self.interrupt.recv() => INTERRUPT,
                 _ = self.terminate.recv() => 15,
                 () = received(self.hang_up.as_mut()) => {
                     if !self.is_hang_up_the_end() {

@@ -7,7 +7,7 @@ mod shown;
 
 use std::io::BufRead as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
 use kernel::Timestamp;
@@ -172,8 +172,9 @@ impl Running<'_> {
 
     /// Takes the wishes of a person, or of a program, one a line.
     async fn step(self, mut replay: Replay) -> Result<Exit, Failure> {
-        let is_to_pause = Arc::new(AtomicBool::new(false));
-        let mut wishes = wishes(Arc::clone(&is_to_pause));
+        // Up to which wish to go on a pause was asked for.
+        let pause_up_to = Arc::new(AtomicU64::new(0));
+        let mut wishes = wishes(Arc::clone(&pause_up_to));
         let mut was_stopped = false;
         talk!("Enter: next commit; e: next event; c: go on; p: pause; r KEY: show rows; q: end");
         loop {
@@ -181,8 +182,8 @@ impl Running<'_> {
                 wish = wishes.recv() => wish.unwrap_or(Wish::End),
                 () = self.stop.asked(), if !was_stopped => Wish::End,
             };
-            let gait = match wish {
-                Wish::Go(gait) => gait,
+            let (gait, number) = match wish {
+                Wish::Go(gait, number) => (gait, number),
                 Wish::Rows(key) => {
                     let parts: Vec<&str> = key.split(',').collect();
                     let rows = replay.rows_with_key(&parts).await?;
@@ -195,18 +196,19 @@ impl Running<'_> {
                 }
                 Wish::End => return self.end(replay, &PauseReason::Stepped).await,
             };
-            is_to_pause.store(false, Ordering::SeqCst);
             let stop = self.stop.clone();
             let mut watch = ReplayWatch {
                 progress: &mut |_| {},
                 is_to_pause: &|| {
-                    is_to_pause.load(Ordering::SeqCst) || (!was_stopped && stop.is_asked())
+                    let is_asked = pause_up_to.load(Ordering::SeqCst) >= number;
+                    is_asked || (!was_stopped && stop.is_asked())
                 },
             };
             let pause = replay.go(gait, &mut watch).await?;
-            was_stopped = self.stop.is_asked();
+            // A person who interrupts it goes on; others who end the process mean the end.
+            was_stopped = self.stop.is_by_person();
             self.show(&pause)?;
-            if pause.why.is_end() {
+            if pause.why.is_end() || (self.stop.is_asked() && !was_stopped) {
                 return self.end(replay, &pause.why).await;
             }
         }
@@ -281,31 +283,40 @@ const WISHES_MAX: usize = 16;
 
 /// What a line of stdin asks for.
 enum Wish {
-    Go(Gait),
+    /// To go on, with the number of such wishes so far.
+    Go(Gait, u64),
     Rows(String),
     Unknown(String),
     End,
 }
 
 /// Reads stdin on a thread of its own, which ends with the process.
-fn wishes(is_to_pause: Arc<AtomicBool>) -> mpsc::Receiver<Wish> {
+fn wishes(pause_up_to: Arc<AtomicU64>) -> mpsc::Receiver<Wish> {
     let (sender, receiver) = mpsc::channel(WISHES_MAX);
     std::thread::spawn(move || {
+        let mut number = 0;
         for line in std::io::stdin().lock().lines() {
             let Ok(line) = line else { return };
-            let wish = match line.trim() {
-                "" => Wish::Go(Gait::Commit),
-                "e" => Wish::Go(Gait::Event),
-                "c" => Wish::Go(Gait::On),
-                "q" => Wish::End,
-                "p" => {
-                    is_to_pause.store(true, Ordering::SeqCst);
+            let line = line.trim();
+            let gait = match line {
+                "" => Some(Gait::Commit),
+                "e" => Some(Gait::Event),
+                "c" => Some(Gait::On),
+                _ => None,
+            };
+            let wish = match (gait, line.strip_prefix("r ")) {
+                (Some(gait), _) => {
+                    number += 1;
+                    Wish::Go(gait, number)
+                }
+                (None, Some(key)) => Wish::Rows(key.trim().to_owned()),
+                (None, None) if line == "q" => Wish::End,
+                (None, None) if line == "p" => {
+                    // It is for the wishes before it, also if they still wait.
+                    pause_up_to.store(number, Ordering::SeqCst);
                     continue;
                 }
-                other => match other.strip_prefix("r ") {
-                    Some(key) => Wish::Rows(key.trim().to_owned()),
-                    None => Wish::Unknown(other.to_owned()),
-                },
+                (None, None) => Wish::Unknown(line.to_owned()),
             };
             if sender.blocking_send(wish).is_err() {
                 return;

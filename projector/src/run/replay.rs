@@ -10,6 +10,7 @@ mod hand;
 mod lines;
 mod machine;
 mod readers;
+mod start;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,14 +19,14 @@ use std::time::{Duration, Instant};
 use event_log::log::EventLog;
 use event_log::subscription::Placed;
 use kernel::Timestamp;
-use position::{LogId, Partition, PositionToken};
+use position::{Partition, PositionToken};
 use serde_json::Value as Json;
 
 use self::condition::{Condition, Watched};
 use self::hand::Hand;
 use self::machine::{Action, Begin, Machine};
 use self::readers::{Reader, readers};
-use crate::declare::history::History;
+use self::start::{Start, judged};
 use crate::declare::projection::Projection;
 use crate::error::{RuntimeError, StoppedProjection};
 use crate::run::filling::{self, Left};
@@ -34,7 +35,6 @@ use crate::run::uptake::Work;
 use crate::store::apart::{Apart, ApartState, Existing, NewApart, Unwritten};
 use crate::store::held::NamedLog;
 use crate::store::looked::{self, Looks, Rows};
-use crate::store::{from_past, parked};
 
 /// Who makes the schema.
 const BY: &str = "annals replay";
@@ -226,27 +226,23 @@ impl Replay {
             by: BY,
             existing: new.existing,
         };
-        let mut apart = Apart::make(&**log, url, found, room).await?;
         let ends = ends_of(&**log).await?;
         let partitions: Vec<Partition> = ends.keys().copied().collect();
-        let name = found.name();
-        let discarded = parked::discarded(apart.connection(), name, &partitions).await?;
-        let (mut past, mut places) = (None, BTreeMap::new());
-        if let Some(at) = new.from {
-            let begun = match from_past::fill(&mut apart, at).await {
-                Ok(begun) => begun,
-                Err(error) => {
-                    // Nothing was made of it yet.
-                    apart.discard().await?;
-                    return Err(error);
-                }
-            };
-            if let Some(named) = &named {
-                let connection = apart.connection();
-                places = from_past::places(connection, &**log, named.id, &begun, at).await?;
+        let mut apart = Apart::make(&**log, url, found, room).await?;
+        let started = Start::read(&**log, named.as_ref(), &mut apart, &partitions, new.from);
+        let started = match started.await {
+            Ok(started) => started,
+            Err(error) => {
+                // Nothing was made of it yet; what hinders that matters less than what happened.
+                let _ = apart.discard().await;
+                return Err(error);
             }
-            past = Some((at, begun));
-        }
+        };
+        let Start {
+            discarded,
+            past,
+            places,
+        } = started;
         let machine = Machine::new(Begin {
             generation: apart.generation().clone(),
             partitions,
@@ -563,64 +559,4 @@ fn changed(mut before: Rows, after: Rows, hits: &Rows) -> (Vec<ChangedRow>, usiz
     let more = all.len().saturating_sub(ROWS_SHOWN_MAX);
     all.truncate(ROWS_SHOWN_MAX);
     (all, more)
-}
-
-/// Whether what is asked for fits the projection and the log; the condition, if there is one.
-fn judged(
-    projection: &dyn Projection,
-    new: &NewReplay<'_>,
-    log: Option<&NamedLog>,
-) -> Result<Option<Watched>, RuntimeError> {
-    let asked = |reason: String| RuntimeError::Asked { reason };
-    if new
-        .times
-        .is_some_and(|times| !(times.is_finite() && times > 0.0))
-    {
-        return Err(asked("a speed is a number above 0".to_owned()));
-    }
-    if let (Some(from), Until::Time(until)) = (new.from, &new.until)
-        && from > *until
-    {
-        return Err(asked(format!(
-            "a replay cannot begin at {from} and end at {until}"
-        )));
-    }
-    if let Until::Position(token) = &new.until {
-        let log = log.map(|log| log.id).filter(|id| *id != LogId::default());
-        if log != Some(token.log) {
-            return Err(asked(
-                "the position token belongs to another log".to_owned(),
-            ));
-        }
-        if new.from.is_some() {
-            let reason = "a replay that begins with the rows of a time ends at a time or at the end: \
-                          leave out --from-snapshot, or name a time with --until";
-            return Err(asked(reason.to_owned()));
-        }
-    }
-    if projection.own_sql().is_some() && new.from.is_some() {
-        let name = projection.name();
-        return Err(asked(format!(
-            "{name} writes its rows with SQL of its own, and keeps no past of them; leave out \
-             --from-snapshot"
-        )));
-    }
-    if new.from.is_some() && projection.history() != History::Full {
-        let name = projection.name();
-        return Err(asked(format!(
-            "{name} does not keep all of its past, so that a replay cannot begin with its rows; leave \
-             out --from-snapshot"
-        )));
-    }
-    let Until::Condition(condition) = &new.until else {
-        return Ok(None);
-    };
-    if projection.own_sql().is_some() {
-        let name = projection.name();
-        return Err(asked(format!(
-            "{name} writes its rows with SQL of its own, so that it is not known which rows a commit \
-             changes; name a time or a position with --until"
-        )));
-    }
-    condition.on(projection).map(Some).map_err(asked)
 }

@@ -101,12 +101,13 @@ impl States {
                 continue;
             };
             self.bytes = self.bytes.saturating_sub(stream.bytes);
+            let state = written(&key, &stream, registry)?;
             let statement = "INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)";
             let insert = sqlx::query(statement)
                 .bind(key.as_str())
                 .bind(stream.version.cast_signed())
                 .bind(stream.differs)
-                .bind(written(&key, &stream, registry));
+                .bind(state);
             insert
                 .execute(&mut *rows)
                 .await
@@ -118,13 +119,19 @@ impl States {
     }
 }
 
-/// A state as JSON; absent if there is none, or if it has no such form.
-fn written(key: &str, stream: &Stream, registry: &Registry) -> Option<String> {
+/// A state as JSON; absent if there is none.
+fn written(key: &str, stream: &Stream, registry: &Registry) -> Result<Option<String>, Failure> {
     // A key is the tenant, a slash, and the stream's name, which begins with its category.
-    let name = key.split_once('/')?.1;
-    let category = name.split_once('-')?.0;
-    let aggregate = registry.get(category)?;
-    aggregate.encode_state(stream.state.as_ref()?).ok()
+    let name = key.split_once('/').map_or(key, |(_, name)| name);
+    let category = name.split_once('-').map_or(name, |(category, _)| category);
+    let (Some(aggregate), Some(state)) = (registry.get(category), stream.state.as_ref()) else {
+        return Ok(None);
+    };
+    let written = aggregate.encode_state(state).map_err(|error| {
+        Failure::of(Exit::Failed, &error)
+            .while_trying(&format!("write the state of {name} as JSON"))
+    })?;
+    Ok(Some(written))
 }
 
 impl File {

@@ -142,6 +142,26 @@ async fn a_replay_is_driven_by_lines_and_says_what_each_step_changed() {
     child.wait().unwrap();
     assert_eq!(scalar::<String>(&url, &state("killed")).await, "unfinished");
     assert_eq!(scalar::<i64>(&url, live).await, before);
+    // A pause is for what was asked before it, also if that had not begun; the end of the process is
+    // the end, also while it goes on.
+    let slowly = ["--speed", "0.02", "--into", "paused"];
+    let slowly = [&of[..], &slowly].concat();
+    let (objects, output) = steps(folder.path(), &slowly, "c\np\nq\n");
+    assert_exit(&output, 0);
+    assert!(stderr(&output).contains("paused"), "{output:?}");
+    assert_eq!(objects.last().unwrap()["state"], "stopped");
+    let mut command = annals(folder.path());
+    command
+        .args(["replay", "--step", "--replace"])
+        .args(&slowly);
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.as_mut().unwrap().write_all(b"c\n").unwrap();
+    until("the replay has begun", async || is_begun("paused").await).await;
+    signal(&child, Signal::TERM);
+    let ended = child.wait_with_output().unwrap();
+    assert_exit(&ended, 8);
+    assert_eq!(scalar::<String>(&url, &state("paused")).await, "stopped");
     let unknown = annals(folder.path())
         .args(["replay", "--projection", "sales", "--postgres", &url])
         .output()
