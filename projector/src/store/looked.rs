@@ -44,12 +44,21 @@ struct LookAt {
     table: &'static Table,
     /// The rows of the view.
     rows: SqlStr,
-    /// For each table that the view joins, the keys of the rows that join one of its rows.
-    joined: Vec<(&'static Table, SqlStr)>,
+    /// The tables that the view joins; one that it joins twice stands twice.
+    joined: Vec<Joined>,
     /// The keys of the rows of some streams.
     of_streams: SqlStr,
     /// The rows for which a condition holds; its values are bound behind the keys.
     hits: Option<SqlStr>,
+}
+
+/// A table that a view joins.
+struct Joined {
+    table: &'static Table,
+    /// The keys of the view's rows that join one of its rows.
+    joining: SqlStr,
+    /// The keys of its own rows of some streams.
+    of_streams: SqlStr,
 }
 
 /// The keys of the rows of a read model, each as JSON.
@@ -68,8 +77,11 @@ impl Looks {
             let joined = joined_tables(model.joins).into_iter();
             let joined = joined.filter_map(|(name, alias)| {
                 let other = table_of(name)?;
-                let sql = joining(&model, table, other, alias, &physical);
-                Some((other, safe(sql)))
+                Some(Joined {
+                    table: other,
+                    joining: safe(joining(&model, table, other, alias, &physical)),
+                    of_streams: safe(of_streams(other, &physical(other.name))),
+                })
             });
             let hits = watched.filter(|watched| watched.model.name == model.name);
             let view = view_in(&identifier(schema), model.name);
@@ -106,15 +118,21 @@ impl Looks {
                 if fold.table.name == one.table.name {
                     keys.extend(own_keys(fold));
                     if !fold.clears.0.is_empty() {
-                        keys.extend(one.cleared(connection, fold).await.map_err(failed())?);
+                        let cleared = cleared(connection, &one.of_streams, fold).await;
+                        keys.extend(cleared.map_err(failed())?);
                     }
                 }
-                let is_of = |(table, _): &&(&Table, SqlStr)| table.name == fold.table.name;
-                if let Some((_, sql)) = one.joined.iter().find(is_of)
-                    && !fold.rows.is_empty()
-                {
-                    let found: Vec<String> = sqlx::query_scalar(sql.clone())
-                        .bind(list(own_keys(fold)))
+                for joined in &one.joined {
+                    if joined.table.name != fold.table.name || fold.is_empty() {
+                        continue;
+                    }
+                    let mut others: Keys = own_keys(fold).collect();
+                    if !fold.clears.0.is_empty() {
+                        let cleared = cleared(connection, &joined.of_streams, fold).await;
+                        others.extend(cleared.map_err(failed())?);
+                    }
+                    let found: Vec<String> = sqlx::query_scalar(joined.joining.clone())
+                        .bind(list(others.into_iter()))
                         .fetch_all(&mut *connection)
                         .await
                         .map_err(failed())?;
@@ -206,26 +224,24 @@ impl Looks {
 /// The most rows of a read model that are shown for a part of a key.
 const WITH_KEY_MAX: u32 = 20;
 
-impl LookAt {
-    /// The keys of the rows that go away because their streams remove all of theirs.
-    async fn cleared(
-        &self,
-        connection: &mut PgConnection,
-        fold: &TableFold,
-    ) -> Result<Vec<String>, sqlx::Error> {
-        let (mut tenants, mut owners) = (Vec::new(), Vec::new());
-        for (tenant, owner) in fold.clears.0.keys() {
-            if let Value::Text(tenant) = tenant {
-                tenants.push(tenant.to_string());
-                owners.push(owner.as_str().to_owned());
-            }
+/// The keys of the rows that go away because their streams remove all of theirs.
+async fn cleared(
+    connection: &mut PgConnection,
+    of_streams: &SqlStr,
+    fold: &TableFold,
+) -> Result<Vec<String>, sqlx::Error> {
+    let (mut tenants, mut owners) = (Vec::new(), Vec::new());
+    for (tenant, owner) in fold.clears.0.keys() {
+        if let Value::Text(tenant) = tenant {
+            tenants.push(tenant.to_string());
+            owners.push(owner.as_str().to_owned());
         }
-        sqlx::query_scalar(self.of_streams.clone())
-            .bind(tenants)
-            .bind(owners)
-            .fetch_all(connection)
-            .await
     }
+    sqlx::query_scalar(of_streams.clone())
+        .bind(tenants)
+        .bind(owners)
+        .fetch_all(connection)
+        .await
 }
 
 /// Makes Postgres go from the keys to the rows, whatever it believes of tables that were empty when a

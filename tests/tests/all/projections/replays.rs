@@ -1,6 +1,7 @@
 //! A replay gives what the live read model shows as of the same moment, stops where an independent look
 //! at the log says so, and leaves everything live as it is.
 
+mod joined;
 mod refused;
 
 use std::collections::BTreeMap;
