@@ -493,6 +493,12 @@ impl Inner {
                 );
                 Problem::new(code::WHY_TOO_LONG, detail)
             }
+            WhyError::TooManyJoined { .. } => {
+                let detail = format!(
+                    "{error}: ask why of that read model's own rows, or export the events of the row"
+                );
+                Problem::new(code::WHY_TOO_LONG, detail)
+            }
         }
     }
 

@@ -33,8 +33,8 @@ use crate::store::sql::{
 
 /// The most commits that are looked at if versions do not name them.
 pub const WHY_COMMITS_MAX: u32 = 5_000;
-/// The most rows that are joined with one row.
-const JOINED_MAX: i64 = 16;
+/// The most rows of one table that one row joined, at any time.
+const JOINED_MAX: usize = 64;
 
 /// The place of a commit in the order of recorded times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,6 +93,14 @@ pub enum WhyError {
     /// Too many commits would have to be looked at.
     #[error("more than {WHY_COMMITS_MAX} commits would have to be looked at")]
     TooMany,
+    /// Too many other rows would have to be followed.
+    #[error(
+        "the row has joined more than {JOINED_MAX} rows of {table}, which are too many to follow"
+    )]
+    TooManyJoined {
+        /// The table that it joins.
+        table: &'static str,
+    },
     /// Postgres does not answer, or not as expected.
     #[error("Postgres failed")]
     Postgres(#[from] sqlx::Error),
@@ -328,6 +336,7 @@ async fn wanted(
     let mut rows = vec![RunningRow::nothing(table, Arc::clone(&key))];
     let tables = asking.projection.tables();
     let present = |name: &str| qualified_table(&physical.table(name));
+    let versions = |name: &str| physical.versions(name);
     for (name, alias) in joined_tables(table.view.joins) {
         let Some(other) = tables.iter().find(|other| other.name == name) else {
             continue;
@@ -341,21 +350,32 @@ async fn wanted(
         own.extend(owner_column(table));
         own.extend(value_columns(table));
         let own = names_of(&own);
-        let mut sql = QueryBuilder::new(format!("SELECT DISTINCT {} FROM (", selected.join(", ")));
-        let mut sources = vec![present(table.name)];
+        // As the rows are; and as they were, with those that went away.
+        let mut sources = vec![(present(table.name), joined(table.view.joins, &present))];
         if has_history {
-            sources.push(physical.versions(table.name));
+            let joins = joined(table.view.joins, &versions);
+            sources.push((physical.versions(table.name), joins));
         }
-        for (index, source) in sources.iter().enumerate() {
-            let union = if index > 0 { " UNION ALL " } else { "" };
-            sql.push(format!("{union}SELECT {own} FROM {source} AS o WHERE "));
+        let mut sql = QueryBuilder::new("");
+        for (index, (source, joins)) in sources.iter().enumerate() {
+            let union = if index > 0 { " UNION " } else { "" };
+            let selected = selected.join(", ");
+            sql.push(format!(
+                "{union}SELECT {selected} FROM (SELECT {own} FROM {source} AS o WHERE "
+            ));
             push_key(&mut sql, "o", table, &key);
+            sql.push(format!(
+                ") AS r {joins} WHERE {alias}.\"tenant\" IS NOT NULL"
+            ));
         }
-        sql.push(format!(
-            ") AS r {} WHERE {alias}.\"tenant\" IS NOT NULL LIMIT {JOINED_MAX}",
-            joined(table.view.joins, &present)
-        ));
-        for row in sql.build().fetch_all(&mut *tx).await? {
+        let places = (1..=selected.len()).map(|place| place.to_string());
+        let places = places.collect::<Vec<_>>().join(", ");
+        sql.push(format!(" ORDER BY {places} LIMIT {}", JOINED_MAX + 1));
+        let found = sql.build().fetch_all(&mut *tx).await?;
+        if found.len() > JOINED_MAX {
+            return Err(WhyError::TooManyJoined { table: other.name });
+        }
+        for row in found {
             let key: Result<Vec<Option<Value>>, sqlx::Error> = keys
                 .iter()
                 .enumerate()

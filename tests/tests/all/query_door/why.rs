@@ -8,7 +8,8 @@ use domain::order::{OrderApproved, OrderCanceled, OrderPlaced};
 use projector::ColumnType::{Bigint, Jsonb, Text, Timestamptz};
 use projector::{
     History, Json, Projection, RowsOf, Rules, SqlCommit, SqlError, SqlProjection, SqlTransaction,
-    Table, Value as Given, add_decimal, key, latest, max, min, set, tally, with_general, with_sql,
+    Table, Value as Given, View, add_decimal, key, latest, max, min, set, sum_of, tally,
+    with_general, with_sql,
 };
 use serde_json::{Value, json};
 use tests::harness::logs::{Kind, NewLog};
@@ -340,4 +341,62 @@ async fn what_cannot_be_told_is_refused_with_what_to_do() {
     let served = Served::showing(NewLog::make(Kind::Sqlite, 1).await, models).await;
     let asked = served.get("/v1/read/counts/BRL/why");
     served.problem(asked, 409, "why_unknown").await;
+}
+
+/// Each order joins its mark, which goes away when it is given up.
+const MARKED: &[Table] = &[
+    Table {
+        name: "marked",
+        about: "Orders.",
+        key: &[key("order_id", Text, "The order.")],
+        values: &[set("status", Text, "Its state.")],
+        view: View {
+            joins: "LEFT JOIN {marks} AS a ON a.tenant = r.tenant AND a.order_id = r.order_id",
+            computed: &[sum_of("marks", "coalesce(a.marks, 0)", "How many marks.")],
+            ..View::WHOLE
+        },
+        ..Table::PLAIN
+    },
+    Table {
+        name: "marks",
+        about: "Orders that were not given up.",
+        key: &[key("order_id", Text, "The order.")],
+        values: &[tally("marks", "How many.")],
+        rows: RowsOf::OneStream,
+        ..Table::PLAIN
+    },
+];
+
+fn marked() -> Arc<dyn Projection> {
+    let rules = Rules::new("marked", 1, MARKED)
+        .on::<Order, OrderPlaced>(|_, at, changes| {
+            let own = [Given::from(at.stream_id())];
+            changes.row(&MARKED[0], own.clone()).put("status", "placed");
+            changes.row(&MARKED[1], own).put("marks", 3_i64);
+        })
+        .on::<Order, OrderCanceled>(|_, at, changes| {
+            let own = [Given::from(at.stream_id())];
+            changes.row(&MARKED[0], own).put("status", "canceled");
+            changes.remove_all(&MARKED[1]);
+        });
+    Arc::new(rules)
+}
+
+#[tokio::test]
+async fn what_a_row_joined_is_told_as_of_a_moment_at_which_it_was_there() {
+    let models = with_general(vec![marked()]);
+    let log = NewLog::make(Kind::Sqlite, 2).await;
+    let served = Served::showing(log, models.clone()).await;
+    let placed = served
+        .submit(request("order-1", "PlaceOrder", "a", &place()))
+        .await;
+    let cancel = request("order-1", "CancelOrder", "b", &json!({"reason": "none"}));
+    served.submit(cancel).await;
+    caught_up(&served, &models).await;
+    let (told, _) = all(&served, "/v1/read/marked/1/why", 100).await;
+    assert_eq!(told.last().unwrap()["event_type"], "OrderCanceled");
+    let path = format!("/v1/read/marked/1/why?as_of={}", placed.position);
+    let (told, _) = all(&served, &path, 100).await;
+    let text = json!(told).to_string();
+    assert!(text.contains("\"marks\""), "{text}");
 }
