@@ -14,6 +14,10 @@ use tests::olist::{self, Dirt, oracle};
 
 use crate::{explaining, exporting};
 
+/// The kinds of logs whose exports are read, with the projector's tasks: each kind once is enough, because
+/// an export does not see the tasks.
+const EXPORTED: [(Kind, usize); 2] = [(Kind::Kafka, 4), (Kind::Sqlite, 1)];
+
 /// The lines of an import of a folder.
 pub(crate) fn lines(folder: &Path) -> Vec<String> {
     let contents = Contents::of_folder(folder).unwrap();
@@ -59,6 +63,8 @@ async fn import_equals_sql(kind: Kind, projector_tasks: usize, folder: &Path) {
     assert_equal(&stack, "after a second import").await;
     if kind == Kind::Sqlite {
         explaining::rows_add_up(&stack.log, &stack.postgres_url, &stack.pool).await;
+    }
+    if EXPORTED.contains(&(kind, projector_tasks)) {
         exporting::amounts::equal_sql(&stack.log, &stack.postgres_url, &stack.pool).await;
     }
     let models = read_models();

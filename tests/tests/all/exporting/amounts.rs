@@ -1,8 +1,9 @@
-//! Parquet, read by DuckDB, Polars and pandas, gives the amounts that independent SQL computes from the
-//! raw files of the shop's orders.
+//! Exports of the shop's orders, read by DuckDB, Polars and pandas, give the amounts that independent
+//! SQL computes from the raw files: in each format, from the events and from the read models.
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -35,6 +36,62 @@ captured = [[method, int(row["count"]), int(row["sum"])] for method, row in capt
 print(json.dumps({"placed": placed, "model": model, "captured": sorted(captured)}, default=int))
 "#;
 
+/// Prints, for each format of events and of orders, what was placed on each day with each status that
+/// orders have come to. The statuses of events are worked out here, from the last event of an order.
+const BY_DAY_AND_STATUS: &str = r#"
+import json
+import duckdb, pandas, polars
+STATUS = {"OrderPlaced": "placed", "OrderApproved": "approved", "ProcessingStarted": "processing",
+    "OrderInvoiced": "invoiced", "OrderShipped": "shipped", "OrderDelivered": "delivered",
+    "OrderCanceled": "canceled", "OrderMarkedUnavailable": "unavailable"}
+utc = lambda column: pandas.to_datetime(column, utc=True, format="ISO8601")
+as_list = lambda frame: [[*map(str, row[:2]), *map(int, row[2:])] for row in frame.itertuples(index=False)]
+read_events = {
+    "parquet": lambda: polars.read_parquet("events/**/*.parquet").to_pandas(),
+    "csv": lambda: duckdb.sql("FROM read_csv('events_csv/**/*.csv', all_varchar = true)").df(),
+    "ndjson": lambda: polars.read_ndjson("events_ndjson/**/*.ndjson").to_pandas(),
+}
+def of_events(events):
+    events = events[events["type"].isin(list(STATUS))].assign(version=events.version.astype(int))
+    events = events.sort_values("version")
+    last = events.groupby("stream").type.last().map(STATUS)
+    placed = events[events["type"] == "OrderPlaced"].set_index("stream")
+    data = placed.data.map(lambda data: json.loads(data) if isinstance(data, str) else data)
+    frame = pandas.DataFrame({"day": utc(placed.occurred_at).dt.date, "status": last, "orders": 1,
+        "items": data.map(lambda one: one["items_minor"]),
+        "freight": data.map(lambda one: one["freight_minor"])})
+    return as_list(frame.groupby(["day", "status"], as_index=False).sum())
+read_orders = {
+    "parquet": lambda: duckdb.sql("FROM read_parquet('order_summary/*.parquet')").df(),
+    "csv": lambda: pandas.concat(map(pandas.read_csv, sorted(__import__("glob").glob("order_summary_csv/*.csv")))),
+    "ndjson": lambda: polars.read_ndjson("order_summary_ndjson/*.ndjson").to_pandas(),
+}
+def of_orders(orders):
+    orders = orders.assign(day=utc(orders.placed_at).dt.date, orders=1)
+    return as_list(orders.groupby(["day", "status"], as_index=False)[
+        ["orders", "items_minor", "freight_minor", "captured_minor"]].sum())
+print(json.dumps({
+    "events": {format: of_events(read()) for format, read in read_events.items()},
+    "orders": {format: of_orders(read()) for format, read in read_orders.items()}}))
+"#;
+
+/// What the raw files give for each day and status, with these sums.
+async fn by_day_and_status(pool: &PgPool, sums: &[&str]) -> Value {
+    let sum = |column: &&str| format!(", sum({column})");
+    let select = format!(
+        "SELECT json_agg(row ORDER BY day, status)::text FROM (SELECT day, status, \
+         json_build_array(day::text, status, count(*){sums}) AS row FROM (SELECT *, \
+         (placed_at AT TIME ZONE 'UTC')::date AS day FROM expected.order_summary) AS o \
+         GROUP BY day, status) AS t",
+        sums = sums.iter().map(sum).collect::<String>(),
+    );
+    let text: String = sqlx::query_scalar(AssertSqlSafe(select))
+        .fetch_one(pool)
+        .await
+        .unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
 async fn json_of(pool: &PgPool, columns: &str, table: &str) -> Value {
     let select = format!(
         "SELECT coalesce(json_agg(json_build_array({columns}) ORDER BY 1), '[]')::text FROM \
@@ -52,11 +109,13 @@ async fn json_of(pool: &PgPool, columns: &str, table: &str) -> Value {
 /// Exports the log and the read models, and compares what analysts' libraries read with the oracle's
 /// expectations in the database.
 pub(crate) async fn equal_sql(log: &NewLog, url: &str, pool: &PgPool) {
-    let parquet = ["--format", "parquet", "--out"];
-    let run = |what: &[&str], out: &str| {
-        exported(log, &[what, &parquet, &[out]].concat());
+    let began = Instant::now();
+    let run_as = |what: &[&str], format: &str, out: &str| {
+        exported(log, &[what, &["--format", format, "--out", out]].concat());
+        // The rows are those of the log, as verification says.
         assert_eq!(findings(log, out, 0), [""; 0], "{out}");
     };
+    let run = |what: &[&str], out: &str| run_as(what, "parquet", out);
     run(&["events", "--columns-of", "OrderPlaced"], "placed");
     let captured = [
         "--where",
@@ -67,6 +126,12 @@ pub(crate) async fn equal_sql(log: &NewLog, url: &str, pool: &PgPool) {
     run(&[&["events"], &captured[..]].concat(), "captured");
     run(&["daily_sales", "--postgres", url], "daily_sales");
     run(&["events"], "events");
+    let orders = ["order_summary", "--postgres", url];
+    run(&orders, "order_summary");
+    for format in ["csv", "ndjson"] {
+        run_as(&["events"], format, &format!("events_{format}"));
+        run_as(&orders, format, &format!("order_summary_{format}"));
+    }
     let python = |script: &str| {
         let output = Command::new(users_tools().join("bin/python"))
             .args(["-c", script])
@@ -99,4 +164,18 @@ pub(crate) async fn equal_sql(log: &NewLog, url: &str, pool: &PgPool) {
     assert_eq!(read["model"], expected);
     let expected = json_of(pool, "method, payments, captured_minor", "payment_mix").await;
     assert_eq!(read["captured"], expected);
+    let read: Value = serde_json::from_str(&python(BY_DAY_AND_STATUS)).unwrap();
+    let mut sums = vec!["items_minor", "freight_minor"];
+    let of_events = by_day_and_status(pool, &sums).await;
+    sums.push("captured_minor");
+    let of_orders = by_day_and_status(pool, &sums).await;
+    for format in ["parquet", "csv", "ndjson"] {
+        assert_eq!(read["events"][format], of_events, "events as {format}");
+        assert_eq!(read["orders"][format], of_orders, "orders as {format}");
+    }
+    println!(
+        "exports of {} days and statuses equal SQL, in {:?}",
+        of_orders.as_array().map_or(0, Vec::len),
+        began.elapsed()
+    );
 }
