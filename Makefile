@@ -93,13 +93,15 @@ attacks: ## do to a node what hostile clients do, and see what others notice
 	$(WITH_TOOLS) cargo build --release -p tests --bins
 	$(WITH_TOOLS) target/release/attacks $(ATTACKS)
 
-# pm4py and what it needs take 550 MB, so they are no part of `make test`.
-ocel: ## load object-centric event logs in pm4py
+# pm4py and what it needs take 550 MB, so they are no part of `make test`. The real orders are loaded too if
+# ANNALS_OLIST_DIR names their folder.
+ocel: ## load object-centric event logs of the shop's orders in pm4py
 	ops/setup
 	$(WITH_TOOLS) test -x target/pm4py/bin/python || python3 -m venv target/pm4py
 	target/pm4py/bin/python -m pip install --quiet --disable-pip-version-check pm4py==2.7.23.11
+	$(WITH_TOOLS) cargo build -p cli --bin annals
 	$(WITH_TOOLS) ANNALS_PM4PY="$$PWD/target/pm4py/bin/python" \
-	  cargo test -p tests --test all -- exporting::ocel --nocapture
+	  cargo test -p tests --test all -- --nocapture exporting::ocel orders_on_ real_orders_equal
 
 # CLIENTS names generators, as in CLIENTS='java go'. Needs registries: what the clients are made of is fetched.
 clients: ## make clients with all generators of docs/clients.md, and drive a node with each

@@ -3,7 +3,7 @@
 
 pub(crate) mod amounts;
 mod models;
-mod ocel;
+pub(crate) mod ocel;
 mod resumed;
 mod tampered;
 

@@ -66,6 +66,7 @@ async fn import_equals_sql(kind: Kind, projector_tasks: usize, folder: &Path) {
     }
     if EXPORTED.contains(&(kind, projector_tasks)) {
         exporting::amounts::equal_sql(&stack.log, &stack.postgres_url, &stack.pool).await;
+        exporting::ocel::counts_equal_sql(&stack.log, &stack.pool).await;
     }
     let models = read_models();
     for model in &models {
