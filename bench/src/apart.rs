@@ -6,9 +6,9 @@
 //! with (`rows`).
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tests::harness::kafka;
@@ -16,10 +16,10 @@ use tests::harness::logs::{Kind, NewLog};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::load;
 use crate::rows::query::QueryKind;
-use crate::rows::{http, query};
-use crate::work;
+use crate::rows::slow::Slow;
+use crate::rows::{export, http, query};
+use crate::{load, machine, work};
 
 /// The environment variable that makes this program a part of a measurement, and says which part.
 const PART: &str = "ANNALS_BENCH_PART";
@@ -27,6 +27,8 @@ const PART: &str = "ANNALS_BENCH_PART";
 const SECRET: &str = "a secret of the bench alone";
 /// How long a process may take until it accepts connections.
 const START_WAIT: Duration = Duration::from_secs(120);
+/// The pause between two looks at the memory of a process.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// The work of a process of this program that is only a part of a measurement.
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,6 +39,13 @@ pub enum Part {
     PlainQueries {
         /// The address of Postgres.
         postgres: String,
+    },
+    /// Follows the feed of all events with slow clients, and says when they are all followed.
+    Slow(Slow),
+    /// Reads every commit that counts in the log at this address, and prints how many events there are.
+    Read {
+        /// The log.
+        log: String,
     },
     /// Serves the route that parses and appends, and prints its address.
     RawDoor {
@@ -127,6 +136,8 @@ pub async fn did_its_part() -> bool {
             let loaded = load::run(job).await;
             println!("{}", serde_json::to_string(&loaded).expect("JSON"));
         }
+        Part::Slow(slow) => slow.follow().await,
+        Part::Read { log } => println!("{}", export::read(&log).await),
         Part::PlainQueries { postgres } => query::serve_plain(&postgres).await,
         Part::RawDoor { bootstrap, topic } => http::serve_raw(&bootstrap, &topic).await,
     }
@@ -178,13 +189,25 @@ impl Apart {
     /// The program as it ships, which accepts commands on a new Kafka log and writes the read models
     /// at `postgres`.
     pub async fn whole_node(postgres: &str, partitions: u32) -> Self {
+        Self::node_of("command-api,projector", postgres, partitions, &[]).await
+    }
+
+    /// The program as it ships, with these roles and settings, on a new Kafka log and the Postgres at
+    /// `postgres`.
+    pub async fn node_of(
+        roles: &str,
+        postgres: &str,
+        partitions: u32,
+        settings: &[(&str, &str)],
+    ) -> Self {
         let log = NewLog::make(Kind::Kafka, partitions).await;
         let mut command = Command::new(program());
         command
-            .args(["serve", "--role", "command-api,projector", "--listen"])
+            .args(["serve", "--role", roles, "--listen"])
             .args(["127.0.0.1:0", "--output", "json", "--postgres", postgres])
             .args(["--log", &log.address.to_string(), "--data"])
             .arg(log.store())
+            .envs(settings.iter().copied())
             .env("ANNALS_CLUSTER_SECRET", SECRET);
         Self::start(command, log).await
     }
@@ -287,6 +310,63 @@ pub fn rebuild(model: &str, log: &str, postgres: &str) -> Child {
         .stderr(Stdio::null())
         .kill_on_drop(true);
     command.spawn().expect("a process that rebuilds")
+}
+
+/// The events of a log, read in a process of its own that does nothing else; how many, and how long the
+/// process took.
+pub async fn read(log: &NewLog) -> (usize, Duration) {
+    let mut command = part(&Part::Read {
+        log: log.address.to_string(),
+    });
+    let began = Instant::now();
+    let output = command.stderr(Stdio::inherit()).kill_on_drop(true).output();
+    let output = output.await.expect("a process that reads");
+    assert!(output.status.success(), "the reading broke off");
+    let count = String::from_utf8_lossy(&output.stdout);
+    (count.trim().parse().expect("a number"), began.elapsed())
+}
+
+/// Exports a log's events as Parquet into `folder`, as an analyst does. Returns how long the process took,
+/// and the most memory that it had, in megabytes; only on Linux.
+pub async fn export(log: &NewLog, folder: &Path) -> (Duration, f64) {
+    let mut command = Command::new(program());
+    command
+        .args(["export", "events", "--format", "parquet", "--out"])
+        .arg(folder)
+        .args(["--log", &log.address.to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    let began = Instant::now();
+    let mut process = command.spawn().expect("a process that exports");
+    let pid = process.id().expect("it was not waited for");
+    let mut most = 0.0;
+    let exported = loop {
+        if let Some(peak) = machine::peak_mb(pid) {
+            most = peak;
+        }
+        if let Ok(ended) = tokio::time::timeout(LOOK_EVERY, process.wait()).await {
+            break ended.expect("a child of ours can be waited for");
+        }
+    };
+    assert!(exported.success(), "the export failed: {exported}");
+    (began.elapsed(), most)
+}
+
+/// Slow clients of a feed, in a process that ends on drop.
+pub async fn follow_slowly(slow: Slow) -> Child {
+    let mut command = part(&Part::Slow(slow));
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true);
+    let mut process = command.spawn().expect("a process that follows");
+    let output = process.stdout.take().expect("it is piped");
+    let mut lines = BufReader::new(output).lines();
+    let line = tokio::time::timeout(START_WAIT, lines.next_line()).await;
+    let line = line.expect("all are followed in time").expect("text");
+    assert!(line.is_some(), "the followers broke off");
+    process
 }
 
 /// The `annals` program in this program's folder, which is built together with it.

@@ -64,10 +64,21 @@ pub fn processors() -> usize {
 /// If the system does not tell; only Linux does.
 #[must_use]
 pub fn resident_mb() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kilobytes.expect("a number of kilobytes") / 1_024.0
+    status_mb("self", "VmRSS:").expect("Linux")
+}
+
+/// The most memory that a process has had, in megabytes; absent if it has ended, or if the system does not
+/// tell.
+#[must_use]
+pub fn peak_mb(pid: u32) -> Option<f64> {
+    status_mb(&pid.to_string(), "VmHWM:")
+}
+
+fn status_mb(process: &str, name: &str) -> Option<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kilobytes: f64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kilobytes / 1_024.0)
 }
 
 fn said_by(program: &str, arguments: &[&str]) -> String {

@@ -3,6 +3,7 @@
 mod beside;
 mod closed;
 mod embedded;
+pub mod export;
 mod freshness;
 pub mod http;
 mod large;
@@ -11,6 +12,7 @@ mod peers;
 mod projection;
 pub mod query;
 mod replay;
+pub mod slow;
 mod write;
 
 use async_trait::async_trait;
@@ -67,6 +69,8 @@ pub fn all(size: Size) -> Vec<Box<dyn Bench>> {
         Box::new(beside::Beside::new(size)),
         Box::new(past::Kept::new(size)),
         Box::new(past::Asked::new(size)),
+        Box::new(export::Exported::new(size)),
+        Box::new(slow::Followed::new(size)),
     ];
     for one_by_one in [false, true] {
         all.push(Box::new(embedded::Embedded::new(size, one_by_one)));
