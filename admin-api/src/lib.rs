@@ -7,15 +7,18 @@
 //! - `GET /v1/parked`, `GET /v1/parked/{projection}/{stream}`: streams that a projection could not take
 //!   up, and the commits that wait
 //! - `POST /v1/parked/{projection}/{stream}/{action}`: retry, discard
+//! - `GET /v1/replays`, `POST /v1/replays`, `GET /v1/replays/{schema}`,
+//!   `POST /v1/replays/{schema}/{action}`: replays of this node; play, pause, step, end
 //!
-//! Invariant: what is asked for is recorded with who asked and why, and done by the projectors that
-//! run; a request never waits for the work. Controls are served on loopback only, until there is
+//! Invariant: what is asked of live read models is recorded with who asked and why, and done by the
+//! projectors that run; a request never waits for the work. Controls are served on loopback only, until there is
 //! access control. Deliberately absent: the work itself (`projector`), and rows (`query-api`).
 
 pub mod code;
 mod openapi;
 mod parked;
 mod projections;
+mod replays;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -32,6 +35,7 @@ use serde::Deserialize;
 use serde_json::Number;
 
 pub use openapi::fragment;
+pub use replays::{ReplayLimits, Replays};
 
 /// Who asks.
 const ACTOR: HeaderName = HeaderName::from_static("annals-actor");
@@ -46,7 +50,10 @@ pub struct AdminDoor {
 
 struct Inner {
     log: Arc<dyn EventLog>,
+    postgres_url: String,
+    projections: Vec<Arc<dyn Projection>>,
     operators: Operators,
+    replays: Replays,
     /// Whether anything may be changed.
     controls: bool,
     /// An earlier look, for rates.
@@ -56,7 +63,7 @@ struct Inner {
 impl AdminDoor {
     /// A door to the read models of `projections` in the Postgres at `postgres_url`, which are made
     /// from `log`. `controls` says whether anything may be changed: only if nobody but this machine
-    /// can reach the door.
+    /// can reach the door. `replays` ends when its owner closes it.
     ///
     /// # Errors
     /// `Postgres` if the URL cannot be parsed.
@@ -65,10 +72,14 @@ impl AdminDoor {
         postgres_url: &str,
         projections: &[Arc<dyn Projection>],
         controls: Controls,
+        replays: &Replays,
     ) -> Result<Self, RuntimeError> {
         let inner = Inner {
             log: Arc::clone(log),
+            postgres_url: postgres_url.to_owned(),
+            projections: projections.to_vec(),
             operators: Operators::new(postgres_url, projections)?,
+            replays: replays.clone(),
             controls: controls == Controls::Served,
             earlier: Mutex::default(),
         };
@@ -118,6 +129,9 @@ pub fn router(door: AdminDoor) -> Router {
             "/v1/parked/{projection}/{stream}/{action}",
             post(parked::control),
         )
+        .route("/v1/replays", get(replays::all).post(replays::begin))
+        .route("/v1/replays/{schema}", get(replays::one))
+        .route("/v1/replays/{schema}/{action}", post(replays::control))
         .with_state(door)
 }
 

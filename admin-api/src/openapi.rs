@@ -4,6 +4,7 @@
 //! use ([`door::openapi`]).
 
 mod parked;
+mod replays;
 
 use door::PROBLEM_MEDIA_TYPE;
 use door::openapi::{
@@ -81,6 +82,7 @@ pub fn fragment() -> Fragment {
     fragment.operation("/v1/members", "get", members_operation());
     fragment.operation("/v1/projections/{name}/drop", "post", drop_operation());
     parked::describe(&mut fragment);
+    replays::describe(&mut fragment);
     schemas(&mut fragment);
     fragment
 }

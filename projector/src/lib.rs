@@ -38,6 +38,7 @@ pub use declare::value::{Finite, Json, KEY_TEXT_BYTES_MAX, Value, count_of};
 pub use error::{RuntimeError, StoppedProjection};
 pub use fold::changes::{Changes, Row};
 pub use models::commit_index::{COMMIT_INDEX, CommitIndex};
+pub use models::density::{DENSITY_PARTS_MAX, Density};
 pub use models::general::with_general;
 pub use models::places::{CommitPlace, StreamPlaces, StreamSummary, is_over};
 pub use models::rejections::Rejections;

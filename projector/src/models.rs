@@ -3,6 +3,7 @@
 //! Deliberately absent: any domain.
 
 pub(crate) mod commit_index;
+pub(crate) mod density;
 pub(crate) mod general;
 pub(crate) mod places;
 pub(crate) mod rejections;

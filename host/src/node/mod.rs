@@ -20,7 +20,7 @@ mod traces;
 #[path = "no_traces.rs"]
 mod traces;
 
-use admin_api::Controls;
+use admin_api::{Controls, Replays};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,6 +92,7 @@ pub struct Node {
     postgres: Option<Postgres>,
     /// Bounds the feeds, and ends them with the node.
     feeds: FeedControl,
+    replays: Replays,
     console: Console,
     http: Http,
     drain_timeout: Duration,
@@ -199,6 +200,7 @@ impl Node {
             false => Controls::Off,
         };
         let feeds = FeedControl::new(settings.feed_followers_max);
+        let replays = Replays::default();
         let console = Console::begin(pages::about(settings, bound.address()));
         let parts = routes::Parts {
             domain,
@@ -210,6 +212,7 @@ impl Node {
             peers: peers.as_ref(),
             reading: None,
             feeds: &feeds,
+            replays: &replays,
             console: &console,
         };
         let http = bound.serve(routes::assemble(&parts)?, settings.drain_timeout);
@@ -224,6 +227,7 @@ impl Node {
             sampler: None,
             postgres: None,
             feeds,
+            replays,
             console,
             http,
             drain_timeout: settings.drain_timeout,
@@ -275,6 +279,7 @@ impl Node {
             peers: self.peers.as_ref(),
             reading: Some(reading),
             feeds: &self.feeds,
+            replays: &self.replays,
             console: &self.console,
         };
         self.http.replace(routes::assemble(&parts)?);
@@ -360,6 +365,7 @@ impl Node {
         self.console.close();
         self.feeds.close();
         self.http.stop_listening();
+        self.replays.close().await;
         if let Some(peers) = &self.peers {
             peers.close();
         }

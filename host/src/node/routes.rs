@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use admin_api::{AdminDoor, Controls};
+use admin_api::{AdminDoor, Controls, Replays};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
@@ -46,6 +46,8 @@ pub(super) struct Parts<'a> {
     pub(super) reading: Option<Reading<'a>>,
     /// Bounds the feeds, and ends them with the process.
     pub(super) feeds: &'a FeedControl,
+    /// Bounds the replays, and ends them with the process.
+    pub(super) replays: &'a Replays,
     /// Shows what the other routes answer.
     pub(super) console: &'a Console,
 }
@@ -86,7 +88,8 @@ pub(super) fn assemble(parts: &Parts<'_>) -> Result<Router, Failure> {
         && let Some(reading) = &parts.reading
     {
         let (url, projections) = (reading.postgres_url, &parts.domain.projections);
-        let admin = AdminDoor::new(parts.log, url, projections, parts.controls)?;
+        let (log, controls) = (parts.log, parts.controls);
+        let admin = AdminDoor::new(log, url, projections, controls, parts.replays)?;
         routes = routes.merge(admin_api::router(admin));
     }
     let document = document(parts.domain, parts.roles);

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use event_log::log::EventLog;
 use event_log::subscription::Placed;
 use kernel::Timestamp;
-use position::{Partition, PositionToken};
+use position::{Partition, Position, PositionToken};
 use serde_json::Value as Json;
 
 use self::condition::{Condition, Watched};
@@ -178,6 +178,8 @@ pub struct ReplayProgress {
     pub records: u64,
     /// Commits folded.
     pub commits: u64,
+    /// The last of them: when it was recorded, and where it is.
+    pub stands: Option<(Timestamp, Partition, Position)>,
 }
 
 /// What a replay tells meanwhile, and whether it is to pause.
@@ -270,6 +272,16 @@ impl Replay {
         })
     }
 
+    /// Lets recorded time pass so many times faster from now on; absent: as fast as it goes.
+    ///
+    /// # Errors
+    /// `Asked` if it is no number above 0.
+    pub fn pace(&mut self, times: Option<f64>) -> Result<(), RuntimeError> {
+        start::require_speed(times)?;
+        self.machine.pace(times);
+        Ok(())
+    }
+
     /// Goes on until there is a reason to pause. Everything that was folded is then written.
     ///
     /// # Errors
@@ -292,12 +304,14 @@ impl Replay {
                 }
                 Action::Write(work) => self.write(work).await?,
                 Action::Look(work) => {
+                    (watch.progress)(self.progress());
                     if let Some(pause) = self.look(work, gait).await? {
                         return Ok(pause);
                     }
                 }
                 Action::Rest(rest) => {
                     self.settle().await?;
+                    (watch.progress)(self.progress());
                     tokio::time::sleep(rest.min(LOOK_EVERY)).await;
                 }
                 Action::Pause(why) => {
@@ -364,6 +378,7 @@ impl Replay {
             records_read: self.records - left,
             records: self.records,
             commits: self.machine.uptake.commits,
+            stands: self.machine.stands(),
         }
     }
 

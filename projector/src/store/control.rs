@@ -17,6 +17,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Ro
 use crate::declare::projection::Projection;
 use crate::error::RuntimeError;
 use crate::fold::parked::{ParkedCommit, StreamId};
+use crate::models::density::{Density, density};
 use crate::run::projector::connect_options;
 use crate::run::rebuild::Purpose;
 use crate::run::report::{self, Report};
@@ -228,6 +229,16 @@ impl Operator {
         found
             .cloned()
             .ok_or_else(|| RuntimeError::unknown(&self.projections, name))
+    }
+
+    /// How densely the commits lie in time that concern a projection; absent if there are none, or no
+    /// read model tells.
+    ///
+    /// # Errors
+    /// `Unknown`, `Postgres`.
+    pub async fn density(&mut self, name: &str) -> Result<Option<Density>, RuntimeError> {
+        let projection = self.declared(name)?;
+        density(&mut self.connection, &*projection).await
     }
 
     /// Pauses a projection: none of its generations moves until it is resumed.

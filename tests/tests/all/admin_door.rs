@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use admin_api::{AdminDoor, Controls, router};
+use admin_api::{AdminDoor, Controls, Replays, router};
 use projector::{Projection, Projector};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -35,7 +35,8 @@ impl Served {
         all: Vec<Arc<dyn Projection>>,
         controls: Controls,
     ) -> Self {
-        let admin = AdminDoor::new(&log.log, postgres_url, &all, controls).unwrap();
+        let admin =
+            AdminDoor::new(&log.log, postgres_url, &all, controls, &Replays::default()).unwrap();
         let schemas = door::openapi::domain_generator();
         let fragments = [admin_api::fragment(), door::health::fragment()];
         let document = door::openapi::document(&door::Program::annals(), fragments, schemas);

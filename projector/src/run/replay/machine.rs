@@ -131,6 +131,20 @@ impl Machine {
         }
     }
 
+    /// How many times faster than recorded time passes from now on; absent: as fast as it goes.
+    pub(super) fn pace(&mut self, times: Option<f64>) {
+        self.pace = times.map(|times| Pace {
+            times,
+            anchor: None,
+        });
+    }
+
+    /// When the last commit that was folded was recorded, and where it is.
+    pub(super) fn stands(&self) -> Option<(Timestamp, Partition, Position)> {
+        let last = self.last.as_ref()?;
+        Some((last.at, last.place.0, last.place.1))
+    }
+
     /// Writes what is folded, and then pauses.
     pub(super) fn ask_to_pause(&mut self) -> Action {
         if let Some(held) = self.held.take() {

@@ -20,6 +20,16 @@ use crate::store::from_past::{self, Past};
 use crate::store::held::NamedLog;
 use crate::store::parked;
 
+/// Whether recorded time can pass so many times faster.
+pub(super) fn require_speed(times: Option<f64>) -> Result<(), RuntimeError> {
+    match times {
+        Some(times) if !(times.is_finite() && times > 0.0) => Err(RuntimeError::Asked {
+            reason: "a speed is a number above 0".to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Whether what is asked for fits the projection and the log; the condition, if there is one.
 pub(super) fn judged(
     projection: &dyn Projection,
@@ -27,12 +37,7 @@ pub(super) fn judged(
     log: Option<&NamedLog>,
 ) -> Result<Option<Watched>, RuntimeError> {
     let asked = |reason: String| RuntimeError::Asked { reason };
-    if new
-        .times
-        .is_some_and(|times| !(times.is_finite() && times > 0.0))
-    {
-        return Err(asked("a speed is a number above 0".to_owned()));
-    }
+    require_speed(new.times)?;
     if let (Some(from), Until::Time(until)) = (new.from, &new.until)
         && from > *until
     {
