@@ -431,7 +431,7 @@ impl One {
         let mut last = PauseReason::Asked;
         loop {
             match self.wish(idle_max).await {
-                Wish::Pause => {}
+                Wish::Pause => self.paused(&replay, "asked", None),
                 Wish::End(by) => {
                     let state = match last {
                         PauseReason::Condition => ApartState::Finished,

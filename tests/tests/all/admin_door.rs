@@ -1,5 +1,7 @@
 //! The operators' door over a real socket: what it shows, what it does, and what it refuses.
 
+mod replays;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,8 +37,17 @@ impl Served {
         all: Vec<Arc<dyn Projection>>,
         controls: Controls,
     ) -> Self {
-        let admin =
-            AdminDoor::new(&log.log, postgres_url, &all, controls, &Replays::default()).unwrap();
+        Self::with_replays(log, postgres_url, all, controls, &Replays::default()).await
+    }
+
+    async fn with_replays(
+        log: &NewLog,
+        postgres_url: &str,
+        all: Vec<Arc<dyn Projection>>,
+        controls: Controls,
+        replays: &Replays,
+    ) -> Self {
+        let admin = AdminDoor::new(&log.log, postgres_url, &all, controls, replays).unwrap();
         let schemas = door::openapi::domain_generator();
         let fragments = [admin_api::fragment(), door::health::fragment()];
         let document = door::openapi::document(&door::Program::annals(), fragments, schemas);
