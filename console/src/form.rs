@@ -25,6 +25,56 @@ const BODY_BYTES_MAX: usize = 16 << 10;
 const REASON_LENGTH_MAX: usize = 500;
 const NAME_LENGTH_MAX: usize = 100;
 
+/// The fields of a form, as they were sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fields(pub(crate) Vec<(String, String)>);
+
+impl Fields {
+    /// The value of a field that is given and not empty.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let given = self.0.iter().find(|(given, _)| given == name);
+        let value = given.map(|(_, value)| value.trim());
+        value.filter(|value| !value.is_empty())
+    }
+}
+
+/// Reads the fields of a form that a page of this console sent.
+pub(crate) async fn fields_of(request: Request) -> Result<Fields, Trouble> {
+    if !is_own_page(request.headers()) {
+        let detail = "the form was not sent from a page of this console; programs use the \
+                      routes below /v1 instead";
+        return Err(Trouble::new(
+            StatusCode::FORBIDDEN,
+            "Not from this console",
+            detail,
+        ));
+    }
+    let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX).await;
+    let body = body.map_err(|_| {
+        let detail = format!("a form has at most {BODY_BYTES_MAX} bytes");
+        Trouble::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "The form is too large",
+            detail,
+        )
+    })?;
+    Ok(Fields(form_urlencoded::parse(&body).into_owned().collect()))
+}
+
+impl Node {
+    /// Sends JSON to a route, for whoever uses the console.
+    pub(crate) async fn asked_by_console(
+        &self,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> Result<(), Trouble> {
+        let mut node = self.clone();
+        let actor = HeaderValue::from_static("user:console");
+        node.headers.insert(ACTOR, actor);
+        node.post(path, body).await
+    }
+}
+
 /// A filled-in form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Form {
@@ -35,33 +85,12 @@ pub(crate) struct Form {
 impl Form {
     /// Reads the form of a request.
     pub(crate) async fn of(request: Request) -> Result<Self, Trouble> {
-        if !is_own_page(request.headers()) {
-            let detail = "the form was not sent from a page of this console; programs use the \
-                          routes below /v1 instead";
-            return Err(Trouble::new(
-                StatusCode::FORBIDDEN,
-                "Not from this console",
-                detail,
-            ));
-        }
-        let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX).await;
-        let body = body.map_err(|_| {
-            let detail = format!("a form has at most {BODY_BYTES_MAX} bytes");
-            Trouble::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "The form is too large",
-                detail,
-            )
-        })?;
-        let mut form = Self::default();
-        for (name, value) in form_urlencoded::parse(&body) {
-            match &*name {
-                "reason" => value.trim().clone_into(&mut form.reason),
-                "who" => value.trim().clone_into(&mut form.who),
-                _ => {}
-            }
-        }
-        Ok(form)
+        let fields = fields_of(request).await?;
+        let text = |name| fields.get(name).unwrap_or_default().to_owned();
+        Ok(Self {
+            reason: text("reason"),
+            who: text("who"),
+        })
     }
 
     /// Asks the node's route for what the form is about.

@@ -29,19 +29,21 @@ pub(crate) enum Room {
     Models,
     Refusals,
     Projections,
+    Replays,
     Parked,
     Configuration,
 }
 
 impl Room {
     /// Every room, in the order of the menu.
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Overview,
         Self::Streams,
         Self::Stories,
         Self::Models,
         Self::Refusals,
         Self::Projections,
+        Self::Replays,
         Self::Parked,
         Self::Configuration,
     ];
@@ -55,6 +57,7 @@ impl Room {
             Self::Models => "Read models",
             Self::Refusals => "Refusals",
             Self::Projections => "Projections",
+            Self::Replays => "Replays",
             Self::Parked => "Parked",
             Self::Configuration => "Configuration",
         }
@@ -69,6 +72,7 @@ impl Room {
             Self::Models => "/console/models",
             Self::Refusals => "/console/refusals",
             Self::Projections => "/console/projections",
+            Self::Replays => "/console/replays",
             Self::Parked => "/console/parked",
             Self::Configuration => "/console/configuration",
         }
@@ -83,6 +87,7 @@ impl Room {
             | Self::Stories
             | Self::Models
             | Self::Refusals
+            | Self::Replays
             | Self::Parked
             | Self::Configuration => None,
         }
@@ -97,6 +102,7 @@ impl Room {
             Self::Models => "M2.5 3h11v10h-11zM2.5 6.5h11M6.5 6.5V13",
             Self::Refusals => "M8 2.2a5.8 5.8 0 1 0 0 11.6a5.8 5.8 0 1 0 0-11.6M4 4l8 8",
             Self::Projections => "M2.5 3h4v4h-4zM9.5 9h4v4h-4zM6.5 5h5.2v4",
+            Self::Replays => "M5 3v10l8-5zM2.5 3v10",
             Self::Parked => "M3 2.5h10v11H3zM6.2 11V5h2.2a1.8 1.8 0 0 1 0 3.6H6.2",
             Self::Configuration => "M2 4.5h7M12 4.5h2M2 11.5h2M7 11.5h7M10.5 3v3M5.5 10v3",
         }

@@ -15,6 +15,10 @@ mod parked;
 mod projection;
 mod projections;
 mod refusals;
+mod replay;
+#[cfg(test)]
+mod replay_tests;
+mod replays;
 mod story;
 mod stream;
 mod streams;
@@ -25,7 +29,7 @@ mod why;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{Redirect, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use maud::html;
 
 use crate::Console;
@@ -59,6 +63,9 @@ pub(crate) fn router() -> Router<Console> {
             "/console/projections/{name}/{action}",
             get(projection::asked).post(projection::act),
         )
+        .route("/console/replays", get(replays::page).post(replays::begin))
+        .route("/console/replays/{schema}", get(replay::page))
+        .route("/console/replays/{schema}/{action}", post(replay::act))
         .route("/console/parked", get(parked::page))
         .route("/console/parked/{projection}/{stream}", get(parked::one))
         .route(
@@ -69,6 +76,7 @@ pub(crate) fn router() -> Router<Console> {
         .route("/console/live/overview", get(overview::live))
         .route("/console/live/projections", get(projections::live))
         .route("/console/live/projections/{name}", get(projection::live))
+        .route("/console/live/replays/{schema}", get(replay::live))
         .route("/console/{*rest}", get(missing))
 }
 

@@ -167,6 +167,11 @@ fn controls(visit: &Visit, projection: &Projection) -> Markup {
                 @for action in offered(projection) {
                     (action.link(&visit.link(&format!("{place}/{}", action.name), [])))
                 }
+                @if projection.version.is_some() {
+                    a.button href=(visit.link("/console/replays", [("projection", &*projection.name)])) {
+                        "Replay"
+                    }
+                }
             }
         }
     }

@@ -44,6 +44,12 @@ pub(super) struct Event {
     traceparent: Option<String>,
 }
 
+impl Event {
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct Actor {
     pub(super) id: String,
