@@ -78,6 +78,11 @@ const PAGES: &[Page] = &[
         "form",
         &["from the start of the log", "Reason"],
     ),
+    (
+        "/console/replays",
+        "replays",
+        &["No replay is under way", "Begin a replay"],
+    ),
     ("/console/parked", "parked", &["No stream is parked"]),
     (
         "/console/models/daily_sales?items.gte=3&sort=-items",
@@ -90,6 +95,35 @@ const PAGES: &[Page] = &[
         &["127.0.0.1:0", "--listen"],
     ),
     ("/console/nothing", "missing", &["no page at this address"]),
+];
+
+/// The pages of the demo's replays, once somebody has used them.
+const REPLAYS: &[Page] = &[
+    (
+        "/console/replays",
+        "replays-used",
+        &["replay_daily_sales", "twice", "finished", "paused"],
+    ),
+    (
+        "/console/replays/plain",
+        "replay-paused",
+        &[
+            "Next commit",
+            "Commits over time",
+            "Rows that it changed",
+            "OrderPlaced",
+        ],
+    ),
+    (
+        "/console/replays/replay_daily_sales",
+        "replay-finished",
+        &["finished", "the end of the log"],
+    ),
+    (
+        "/console/replays/nothing",
+        "replay-missing",
+        &["no such replay"],
+    ),
 ];
 
 /// Where the pictures of the pages are, to be looked at.
@@ -139,6 +173,7 @@ fn every_room_can_be_seen_in_a_browser_by_anybody() {
     visit(&server.url, "demo", PAGES);
     let mut node = script(include_str!("console/use.js"), &server.url);
     let seen: Value = serde_json::from_str(&run(&mut node)).unwrap();
+    visit(&server.url, "demo", REPLAYS);
     let colours = &seen["colours"];
     assert_ne!(colours[0], colours[1], "{seen}");
     assert_eq!(
@@ -201,6 +236,23 @@ fn every_room_can_be_seen_in_a_browser_by_anybody() {
         text(&seen["plainLife"]).contains("the empty state"),
         "{seen}"
     );
+    let replay = &seen["replay"];
+    for (name, words) in [
+        ("begun", "nothing was taken yet"),
+        ("commit", "PlaceOrder"),
+        ("commit", "condition true"),
+        ("event", "1 of"),
+        ("hit", "The condition became true"),
+        ("end", "it was ended where the condition became true"),
+        ("finished", "the log had no more when it began"),
+        ("list", "twice"),
+        ("plain", "a step was taken"),
+    ] {
+        assert!(text(&replay[name]).contains(words), "{name}: {replay}");
+    }
+    assert!(replay["marked"].as_u64().unwrap() > 0, "{replay}");
+    assert_eq!(replay["focused"], "Next event", "{replay}");
+    assert_eq!(replay["complaints"], json!([]), "{replay}");
     let rows: Vec<u64> = serde_json::from_value(seen["filter"]["seen"].clone()).unwrap();
     assert!(
         rows[1] > 0 && rows[1] < rows[0] && rows[0] == rows[2],

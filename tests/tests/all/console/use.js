@@ -121,6 +121,49 @@ async function why(page) {
   return { value, column, rows, row };
 }
 
+/** Begins a replay; `fields` are values by the id of their field. */
+async function begin(page, fields, projection = "daily_sales") {
+  await page.goto(`${url}/console/replays`);
+  await page.locator("#projection").selectOption(projection);
+  for (const [id, value] of Object.entries(fields)) await page.locator(`#${id}`).fill(value);
+  await page.locator("form.ask button").click();
+  await page.waitForURL(/\/console\/replays\/./);
+}
+
+/** Steps a replay by commit and by event with the keyboard, until its condition becomes true again; plays
+ * another one to the end. */
+async function replay(page) {
+  const complaints = [];
+  page.on("console", (message) => {
+    if (["error", "warning"].includes(message.type())) complaints.push(message.text());
+  });
+  page.on("pageerror", (error) => complaints.push(`${error}`));
+  const main = () => page.locator("main").innerText();
+  const press = async (name, did) => {
+    await page.locator(".replay-controls").getByText(name, { exact: true }).focus();
+    await Promise.all([page.waitForURL(new RegExp(`did=${did}$`)), page.keyboard.press("Enter")]);
+    return main();
+  };
+  await begin(page, { until: "orders > 0", schema: "twice" });
+  const begun = await main();
+  const commit = await press("Next commit", "commit");
+  const marked = await page.locator(".changed mark").count();
+  const event = await press("Next event", "event");
+  const focused = await page.evaluate(() => document.activeElement?.innerText);
+  // What plays is shown as it goes, without another visit.
+  await press("Play", "play");
+  await page.locator("#live .figure .badge").getByText("paused").waitFor();
+  const hit = await main();
+  const end = await press("End", "end");
+  await begin(page, {});
+  await press("Play", "play");
+  await page.locator("#live").getByText("the log had no more when it began").waitFor();
+  const finished = await main();
+  await page.locator("main .crumbs a").first().click();
+  await page.locator("main table").waitFor();
+  return { begun, commit, marked, event, focused, hit, end, finished, list: await main(), complaints };
+}
+
 async function main() {
   const browser = await chromium.launch({ executablePath });
   const page = await browser.newPage({ colorScheme: "light" });
@@ -131,6 +174,7 @@ async function main() {
   seen.filter = await filter(page);
   seen.history = await history(page);
   seen.why = await why(page);
+  seen.replay = await replay(page);
   // Without a script: from the menu to the events of a stream, and back by the way above the page.
   const context = await browser.newContext({ javaScriptEnabled: false, viewport: { width: 360, height: 700 } });
   const plain = await context.newPage();
@@ -144,6 +188,9 @@ async function main() {
   seen.plainLife = await plain.locator("main").innerText();
   await plain.locator("main .crumbs a").first().click();
   seen.streams = await plain.locator("h1").innerText();
+  await begin(plain, { schema: "plain" });
+  await plain.getByText("Next commit", { exact: true }).click();
+  seen.replay.plain = await plain.locator("main").innerText();
   seen.hidden = await plain.locator("#theme").isHidden();
   await browser.close();
   console.log(JSON.stringify(seen));
