@@ -18,6 +18,7 @@ use kernel::Timestamp;
 use projector::{Existing, Gait, RuntimeError, Until};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use self::kept::{EndedBy, Wish};
 pub use self::kept::{ReplayLimits, Replays};
@@ -25,7 +26,7 @@ use self::shown::ReplayShown;
 use super::{AdminDoor, actor, code};
 
 /// How long an answer waits for a change that it is asked to wait for.
-pub(super) const CHANGE_WAIT: Duration = Duration::from_secs(10);
+pub(super) const CHANGE_WAIT: Duration = Duration::from_secs(5);
 /// How long the answer to a begin waits, so that it can say what is in the way.
 const BEGIN_WAIT: Duration = Duration::from_secs(1);
 
@@ -60,6 +61,13 @@ impl Begin {
             let detail = format!("there is no projection {:?}", asked.projection);
             return Err(Problem::new(code::PROJECTION_UNKNOWN, detail));
         }
+        let schema = asked.schema;
+        if schema.as_deref().is_some_and(|schema| !is_name(schema)) {
+            let detail = "the name of a schema has 1 to 63 letters a-z, digits and _, and does not \
+                          begin with a digit";
+            let problem = Problem::new(door::code::REQUEST_INVALID, detail);
+            return Err(problem.pointer("/schema"));
+        }
         let refused = |detail: String, pointer: &'static str| {
             Problem::new(code::REPLAY_NOT_POSSIBLE, detail).pointer(pointer)
         };
@@ -71,7 +79,6 @@ impl Begin {
             let time = text.parse::<Timestamp>();
             time.map_err(|error| refused(format!("{text:?}: {error}"), "/from_snapshot"))
         });
-        let schema = asked.schema;
         Ok(Self {
             schema: schema.unwrap_or_else(|| format!("replay_{}", asked.projection)),
             projection: asked.projection,
@@ -86,8 +93,19 @@ impl Begin {
     }
 }
 
+/// Whether it can be the name of a schema. Some names are refused where it is made.
+fn is_name(text: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+    let is_first = text.bytes().next().is_some_and(is_letter);
+    let is_plain = text.bytes().all(|b| is_letter(b) || b.is_ascii_digit());
+    is_first && is_plain && text.len() <= 63
+}
+
+/// Reads a body that is an object; the form of a structure as an array is no request.
 fn body<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
-    serde_json::from_str(text)
+    let object = serde_json::from_str::<Map<String, Value>>(text);
+    object
+        .and_then(|object| serde_json::from_value(Value::Object(object)))
         .map_err(|error| Problem::new(door::code::REQUEST_INVALID, error.to_string()))
 }
 
@@ -136,6 +154,13 @@ pub(super) async fn one(
     Path(schema): Path<String>,
     Query(parameters): Query<OneParameters>,
 ) -> Result<Response, Problem> {
+    if parameters
+        .after
+        .is_some_and(|after| i64::try_from(after).is_err())
+    {
+        let detail = "after takes the revision of an earlier answer";
+        return Err(Problem::new(door::code::QUERY_INVALID, detail));
+    }
     let one = door.inner.replays.one(&schema)?;
     let shown = match parameters.after {
         None => one.shown(),

@@ -338,8 +338,8 @@ async fn replays_have_limits_and_say_what_is_in_the_way() {
         ),
         (
             json!({"projection": "daily_sales", "schema": "Read"}),
-            409,
-            "replay_not_possible",
+            400,
+            "request_invalid",
         ),
         (
             json!({"projection": "daily_sales", "schema": "read", "replace": true}),
@@ -385,6 +385,7 @@ async fn replays_have_limits_and_say_what_is_in_the_way() {
             400,
             "request_invalid",
         ),
+        ("/v1/replays/one/end", json!([]), 400, "request_invalid"),
         ("/v1/replays/one/explode", json!({}), 404, "action_unknown"),
         ("/v1/replays/three/step", json!({}), 404, "replay_unknown"),
     ] {
