@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use door::Problem;
-use kernel::explained;
+use kernel::{Timestamp, explained};
 use projector::{
     ApartState, Gait, NewReplay, Pause, PauseReason, Replay, ReplayWatch, RuntimeError, Until,
     models_of,
@@ -47,6 +47,11 @@ impl Default for ReplayLimits {
             idle_max: Duration::from_secs(15 * 60),
         }
     }
+}
+
+/// The present time. A clock outside of what a moment can be is a clock that was never set.
+fn now() -> Timestamp {
+    Timestamp::from_utc(Utc::now()).unwrap_or_default()
 }
 
 /// The replays of a node; cheap to clone.
@@ -234,7 +239,7 @@ impl One {
                 _ => None,
             },
             from_snapshot: new.from,
-            begun_at: Utc::now(),
+            begun_at: now(),
             by,
             state: ReplayState::Beginning,
             why: None,

@@ -3,7 +3,6 @@
 //! Invariant: events have the members that the routes of streams give them. Deliberately absent: where it
 //! comes from (`kept`).
 
-use chrono::{DateTime, Utc};
 use kernel::Timestamp;
 use projector::{ChangedRow, Density, Model, ReplayProgress, Step};
 use serde::Serialize;
@@ -32,7 +31,7 @@ pub(super) struct ReplayShown {
     pub(super) until: Option<String>,
     pub(super) until_at: Option<Timestamp>,
     pub(super) from_snapshot: Option<Timestamp>,
-    pub(super) begun_at: DateTime<Utc>,
+    pub(super) begun_at: Timestamp,
     pub(super) by: String,
     pub(super) state: ReplayState,
     /// Why it paused or ended.

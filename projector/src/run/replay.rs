@@ -172,7 +172,7 @@ pub struct Pause {
 /// How far a replay has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplayProgress {
-    /// Records read.
+    /// Records read, but for the commits that wait to be taken.
     pub records_read: u64,
     /// Records to be read at most.
     pub records: u64,
@@ -375,7 +375,7 @@ impl Replay {
             .map(|reader| reader.end - reader.next)
             .sum();
         ReplayProgress {
-            records_read: self.records - left,
+            records_read: (self.records - left).saturating_sub(self.machine.lines.waiting()),
             records: self.records,
             commits: self.machine.uptake.commits,
             stands: self.machine.stands(),

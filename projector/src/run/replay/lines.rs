@@ -54,6 +54,11 @@ impl Lines {
         }
     }
 
+    /// How many commits wait to be taken.
+    pub(super) fn waiting(&self) -> u64 {
+        self.0.values().map(|line| line.waiting.len() as u64).sum()
+    }
+
     pub(super) fn head(&self) -> Head<'_> {
         let mut first: Option<&Placed> = None;
         for (partition, line) in &self.0 {
