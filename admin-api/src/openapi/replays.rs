@@ -106,7 +106,7 @@ fn begin_operation() -> Value {
             their rows as of `from_snapshot`. Nothing live changes.",
         "parameters": [actor_parameter(), parameter_ref("CorrelationId")],
         "requestBody": {"required": true,
-            "content": {"application/json": {"schema": schema_ref("ReplayRequest")}}},
+            "content": {"application/json": {"schema": schema_ref("NewReplay")}}},
         "responses": responses,
     })
 }
@@ -157,7 +157,7 @@ fn requests(fragment: &mut Fragment) {
     });
     let example = json!({"projection": STREAM_INDEX, "replace": true});
     let begin = request("What is to be replayed.", &["projection"], &begin, &example);
-    fragment.schema("ReplayRequest", begin);
+    fragment.schema("NewReplay", begin);
     let speed = json!({"speed": {"type": ["number", "null"], "exclusiveMinimum": 0,
         "description": "How many times faster than it was recorded time passes; as fast as possible \
             if absent."}});
